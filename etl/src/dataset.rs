@@ -1,0 +1,305 @@
+//! The files of a data set in a folder: which there are, and whether their headers are those we know.
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use crate::{
+    error::{self, Error, Result},
+    reader::{Dialect, Reader},
+    tables::{SKIPPED_FILE, SKIPPED_HEADERS, TABLES, Table},
+};
+
+/// One file of a data set.
+#[derive(Debug)]
+pub struct DataFile {
+    /// What it fills.
+    pub table: &'static Table,
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its name, as reports give it.
+    pub name: String,
+    /// Its length.
+    pub bytes: u64,
+}
+
+/// The files of a folder.
+#[derive(Debug)]
+pub struct DataSet {
+    /// Those that will be loaded, parents before children.
+    pub files: Vec<DataFile>,
+    /// Those that are known and left out.
+    pub skipped: Vec<String>,
+    /// Other CSV files: not touched.
+    pub unknown: Vec<String>,
+    /// When the newest of the files was changed.
+    pub modified_at: SystemTime,
+}
+
+impl DataSet {
+    /// Looks for the files of the data set and checks the header of each.
+    ///
+    /// # Errors
+    /// [`Error::Input`] with a line for each file that cannot be loaded; or if the folder cannot be read.
+    pub fn find(dir: &Path) -> Result<Self> {
+        let mut unknown = csv_files(dir)?;
+        let mut problems = Vec::new();
+        let mut set = Self {
+            files: Vec::new(),
+            skipped: Vec::new(),
+            unknown: Vec::new(),
+            modified_at: SystemTime::UNIX_EPOCH,
+        };
+        for table in &TABLES {
+            let names: Vec<&str> = table
+                .files
+                .iter()
+                .copied()
+                .filter(|name| unknown.remove(*name))
+                .collect();
+            match names.as_slice() {
+                [] => {}
+                [name] => set.add(table, dir, name, &mut problems)?,
+                names => problems.push(format!(
+                    "{}: files for the same table, keep one",
+                    names.join(", ")
+                )),
+            }
+        }
+        if unknown.remove(SKIPPED_FILE) {
+            let header = read_header(&dir.join(SKIPPED_FILE))?;
+            if !SKIPPED_HEADERS
+                .iter()
+                .any(|expected| is_header(expected, &header))
+            {
+                problems.push(bad_header(SKIPPED_FILE, SKIPPED_HEADERS[0], &header));
+            }
+            set.skipped.push(SKIPPED_FILE.to_owned());
+        }
+        set.unknown.extend(unknown);
+        if set.files.is_empty() && problems.is_empty() {
+            problems.push(format!(
+                "{}: no file of the data set is here, such as {}",
+                dir.display(),
+                TABLES[0].files[0]
+            ));
+        }
+        if problems.is_empty() {
+            Ok(set)
+        } else {
+            Err(Error::Input(problems))
+        }
+    }
+
+    /// The tables that no file of this set fills.
+    pub fn missing(&self) -> impl Iterator<Item = &'static Table> {
+        TABLES.iter().filter(|table| {
+            !self
+                .files
+                .iter()
+                .any(|file| std::ptr::eq(file.table, *table))
+        })
+    }
+
+    fn add(
+        &mut self,
+        table: &'static Table,
+        dir: &Path,
+        name: &str,
+        problems: &mut Vec<String>,
+    ) -> Result<()> {
+        let path = dir.join(name);
+        let header = read_header(&path)?;
+        if !is_header(table.header, &header) {
+            problems.push(bad_header(name, table.header, &header));
+        }
+        let metadata = fs::metadata(&path).map_err(error::file(&path))?;
+        let modified_at = metadata.modified().map_err(error::file(&path))?;
+        self.modified_at = self.modified_at.max(modified_at);
+        self.files.push(DataFile {
+            table,
+            path,
+            name: name.to_owned(),
+            bytes: metadata.len(),
+        });
+        Ok(())
+    }
+}
+
+/// The names of the CSV files in a folder.
+fn csv_files(dir: &Path) -> Result<BTreeSet<String>> {
+    let mut names = BTreeSet::new();
+    for entry in fs::read_dir(dir).map_err(error::file(dir))? {
+        let entry = entry.map_err(error::file(dir))?;
+        if let Ok(name) = entry.file_name().into_string()
+            && name.ends_with(".csv")
+        {
+            names.insert(name);
+        }
+    }
+    Ok(names)
+}
+
+/// Opens a file after its header.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn open(path: &Path, dialect: Dialect) -> io::Result<Reader<File>> {
+    let mut reader = Reader::new(File::open(path)?, dialect)?;
+    reader.next_row()?;
+    Ok(reader)
+}
+
+fn read_header(path: &Path) -> Result<Vec<String>> {
+    let read = || {
+        let mut reader = Reader::new(File::open(path)?, Dialect::Quoted)?;
+        let names = match reader.next_row()?.map(|row| row.fields) {
+            Some(Ok(fields)) => (0..fields.len())
+                .map(|column| String::from_utf8_lossy(fields.get(column)).into_owned())
+                .collect(),
+            Some(Err(_)) | None => Vec::new(),
+        };
+        io::Result::Ok(names)
+    };
+    read().map_err(error::file(path))
+}
+
+/// Columns bind by position; names only have to be those of that position, in any case, in camelCase or `snake_case`.
+fn is_header(expected: &[&str], found: &[String]) -> bool {
+    let plain = |name: &str| {
+        let letters = name.trim().bytes().filter(|byte| *byte != b'_');
+        letters
+            .map(|byte| byte.to_ascii_lowercase())
+            .collect::<Vec<_>>()
+    };
+    expected.len() == found.len()
+        && expected
+            .iter()
+            .zip(found)
+            .all(|(expected, found)| plain(expected) == plain(found))
+}
+
+fn bad_header(name: &str, expected: &[&str], found: &[String]) -> String {
+    /// What of a header is shown: it may be anything.
+    const SHOWN: usize = 200;
+    let found: String = found
+        .join(",")
+        .chars()
+        .take(SHOWN)
+        .flat_map(char::escape_debug)
+        .collect();
+    format!(
+        "{name}: bad_header: line 1 should be {} and is {found}",
+        expected.join(",")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn find(files: &[(&str, &str)]) -> Result<DataSet> {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            fs::write(dir.path().join(name), text).unwrap();
+        }
+        DataSet::find(dir.path())
+    }
+
+    #[test]
+    fn headers_may_be_spaced_quoted_or_in_another_case() {
+        let spellings = [
+            "id,productId,name,sale_price,original_price,default_style",
+            "id, product_id, name, sale_price, original_price, default_style\r",
+            "\u{feff}\"id\",\"productId\",\"name\",\"salePrice\",\"originalPrice\",\"defaultStyle\"",
+            "ID,PRODUCTID,NAME,SALE_PRICE,ORIGINAL_PRICE,DEFAULT_STYLE",
+        ];
+        for header in spellings {
+            let set = find(&[("styles.csv", &format!("{header}\n"))]).unwrap();
+            assert_eq!(set.files[0].table.name, "styles", "{header}");
+        }
+    }
+
+    #[test]
+    fn any_other_header_is_refused_by_name() {
+        let orders = "id,name,product_id,sale_price,original_price,default_style";
+        for header in [
+            orders,
+            "",
+            "id",
+            "id,productId,name,sale_price,original_price,default_style,more",
+        ] {
+            let Error::Input(problems) = find(&[("styles.csv", header)]).unwrap_err() else {
+                panic!("{header}")
+            };
+            assert!(
+                problems[0].starts_with("styles.csv: bad_header: "),
+                "{problems:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_bad_file_is_named_at_once() {
+        let files = [
+            ("styles.csv", "x"),
+            ("skus.csv", "y"),
+            ("cart.csv", "z"),
+            ("product.csv", ""),
+            ("products.csv", ""),
+        ];
+        let Error::Input(problems) = find(&files).unwrap_err() else {
+            panic!()
+        };
+        let named: Vec<&str> = problems
+            .iter()
+            .map(|line| line.split(':').next().unwrap())
+            .collect();
+        assert_eq!(
+            named,
+            [
+                "product.csv, products.csv",
+                "styles.csv",
+                "skus.csv",
+                "cart.csv"
+            ]
+        );
+    }
+
+    #[test]
+    fn known_files_are_found_and_others_left_alone() {
+        let files = [
+            (
+                "products.csv",
+                "id,name,slogan,description,category,default_price\n",
+            ),
+            (
+                "characteristics_reviews.csv",
+                "id,characteristic_id,review_id,value",
+            ),
+            ("cart.csv", "id,user_session,skus_id,active"),
+            ("notes.csv", "anything"),
+            ("readme.txt", ""),
+        ];
+        let set = find(&files).unwrap();
+        let names: Vec<&str> = set.files.iter().map(|file| file.table.name).collect();
+        assert_eq!(names, ["products", "characteristic_reviews"]);
+        assert_eq!(
+            (set.skipped.as_slice(), set.unknown.as_slice()),
+            (
+                ["cart.csv".to_owned()].as_slice(),
+                ["notes.csv".to_owned()].as_slice()
+            )
+        );
+        assert_eq!(set.missing().count(), TABLES.len() - 2);
+    }
+
+    #[test]
+    fn a_folder_without_any_known_file_is_refused() {
+        assert!(matches!(find(&[("notes.csv", "x")]), Err(Error::Input(_))));
+    }
+}

@@ -1,0 +1,99 @@
+//! The program `etl`: parse the command line, run the subcommand, turn its outcome into an exit code.
+
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
+
+use clap::Parser as _;
+use etl::{
+    Error, Result,
+    cli::{Cli, Command, GenerateArgs, LoadArgs},
+    generate::{self, GenerateOptions},
+    load::{self, LoadOptions},
+    progress::Progress,
+    schema,
+};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Stopped by Ctrl-C or SIGTERM.
+const STOPPED: u8 = 130;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_target(false)
+        .init();
+    tokio::select! {
+        outcome = run(cli.command) => match outcome {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("etl: {error}");
+                ExitCode::from(error.exit_code())
+            }
+        },
+        () = stopped() => {
+            eprintln!("etl: stopped; what is live has not been changed");
+            ExitCode::from(STOPPED)
+        }
+    }
+}
+
+async fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Migrate(args) => schema::migrate(&args.database_url).await,
+        Command::Load(args) => Box::pin(load(args)).await,
+        Command::Generate(args) => generate(args).await,
+    }
+}
+
+async fn load(args: LoadArgs) -> Result<()> {
+    let options = LoadOptions {
+        csv: args.csv,
+        rejects: args.rejects,
+        loaded_at: args.loaded_at,
+        jobs: args.jobs,
+        progress: Progress::detect(),
+    };
+    let report = load::run(&args.database.database_url, &options).await?;
+    if let Some(path) = &args.report {
+        load::write_report(&report, path)?;
+    }
+    print(&report.to_text());
+    Ok(())
+}
+
+async fn generate(args: GenerateArgs) -> Result<()> {
+    let options = GenerateOptions {
+        out: args.out,
+        products: args.products,
+        seed: args.seed,
+        progress: Progress::detect(),
+    };
+    let writing = tokio::task::spawn_blocking(move || generate::run(&options));
+    writing
+        .await
+        .map_err(|error| Error::Check(format!("generating ended early: {error}")))??;
+    Ok(())
+}
+
+/// A closed pipe is no failure: the work is done and nobody wants to read about it.
+fn print(text: &str) {
+    drop(io::stdout().write_all(text.as_bytes()));
+}
+
+/// Ends when the program is asked to stop; never if the signals cannot be watched.
+async fn stopped() {
+    let (Ok(mut interrupt), Ok(mut terminate)) = (
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::terminate()),
+    ) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+}

@@ -1,0 +1,325 @@
+//! Builds the tables of a load in a schema of their own, beside the live ones, and puts them in their place.
+//!
+//! The live tables are only read until [`swap`], which is one short transaction. Whatever is left behind by a run that
+//! was interrupted is removed by the next one.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use tokio::{task::JoinSet, time};
+
+use super::{connect, files, run};
+use crate::error::{Error, Result, database};
+
+/// Where a load builds its tables.
+pub const NEXT: &str = "shop_next";
+/// How long a change of the live schema waits for locks before it lets the others pass: less than the second after which
+/// Postgres looks for deadlocks, so that it is always this side that gives way.
+const LOCK_TIMEOUT_MS: u32 = 500;
+/// How often it tries, and the pause between: a minute and a half in all.
+const LOCK_TRIES: u32 = 120;
+const LOCK_PAUSE: Duration = Duration::from_millis(250);
+/// Memory of one connection that builds an index. Two of them fit a database machine of 1 GiB.
+const INDEX_MEMORY: &str = "128MB";
+/// What Postgres says when a lock was not to be had in time.
+const LOCK_NOT_AVAILABLE: &str = "55P03";
+
+/// Fails if the database has not been set up by `migrate`.
+///
+/// # Errors
+/// [`Error::NotMigrated`].
+pub async fn check_migrated(conn: &mut PgConnection) -> Result<()> {
+    let is_migrated: bool = sqlx::query_scalar(
+        "select to_regclass('shop.products') is not null
+            and to_regclass('service.loads') is not null
+            and to_regclass('coherence.mapping') is not null",
+    )
+    .fetch_one(conn)
+    .await
+    .map_err(database("looking for the schema"))?;
+    if is_migrated {
+        Ok(())
+    } else {
+        Err(Error::NotMigrated)
+    }
+}
+
+/// Whether a live table holds rows.
+///
+/// # Errors
+/// If Postgres refuses.
+pub async fn has_rows(conn: &mut PgConnection, table: &str) -> Result<bool> {
+    let statement = format!("select exists (select from shop.{table})");
+    sqlx::query_scalar(AssertSqlSafe(statement))
+        .fetch_one(conn)
+        .await
+        .map_err(database(format!("looking into shop.{table}")))
+}
+
+/// Makes empty tables for a load, after removing what an interrupted one left behind.
+///
+/// # Errors
+/// If Postgres refuses.
+pub async fn create_tables(conn: &mut PgConnection) -> Result<()> {
+    let doing = "creating the tables of the load";
+    let mut tx = conn.begin().await.map_err(database(doing))?;
+    let start = format!(
+        "drop schema if exists {NEXT} cascade; create schema {NEXT}; set local search_path = {NEXT}"
+    );
+    run(&mut tx, doing, &start).await?;
+    for file in files::SCHEMA {
+        run(
+            &mut tx,
+            &format!("applying {} to {NEXT}", file.path),
+            file.sql,
+        )
+        .await?;
+    }
+    tx.commit().await.map_err(database(doing))
+}
+
+/// Makes the derived rows.
+///
+/// # Errors
+/// If Postgres refuses.
+pub async fn derive(conn: &mut PgConnection) -> Result<()> {
+    run(
+        conn,
+        "entering the tables of the load",
+        &format!("set search_path = {NEXT}"),
+    )
+    .await?;
+    for file in files::DERIVE {
+        run(conn, &format!("applying {} to {NEXT}", file.path), file.sql).await?;
+    }
+    run(conn, "leaving the tables of the load", "reset search_path").await
+}
+
+/// Builds keys, indexes, references and triggers over `jobs` connections, then the statistics.
+///
+/// # Errors
+/// If Postgres refuses.
+pub async fn index(database_url: &str, jobs: usize) -> Result<()> {
+    let [keys @ .., references, triggers] = files::INDEXES else {
+        return Err(Error::Check("sql/indexes lacks its files".to_owned()));
+    };
+    let statements = |file: &files::SqlFile| split_statements(file.sql);
+    side_by_side(
+        database_url,
+        jobs,
+        keys.iter().flat_map(statements).collect(),
+    )
+    .await?;
+    side_by_side(database_url, jobs, statements(references)).await?;
+    side_by_side(database_url, 1, statements(triggers)).await
+}
+
+/// Takes the statistics without which Postgres plans blindly, and marks derived rows as seen by all.
+///
+/// # Errors
+/// If Postgres refuses.
+pub async fn analyze(database_url: &str, jobs: usize, tables: &[&str]) -> Result<()> {
+    let tables = tables.iter().map(|table| format!("analyze {NEXT}.{table}"));
+    // The other tables are frozen by their COPY.
+    let derived = format!("vacuum (analyze) {NEXT}.review_meta");
+    side_by_side(database_url, jobs, tables.chain([derived]).collect()).await
+}
+
+/// Sets a table's sequence past the largest id that was loaded.
+///
+/// # Errors
+/// If Postgres refuses.
+pub async fn set_sequence(conn: &mut PgConnection, table: &str, largest_id: i32) -> Result<()> {
+    sqlx::query("select setval($1::regclass, greatest($2, 1), $2 > 0)")
+        .bind(format!("{NEXT}.{table}_id_seq"))
+        .bind(largest_id)
+        .execute(conn)
+        .await
+        .map_err(database(format!("setting the sequence of {table}")))?;
+    Ok(())
+}
+
+/// Makes the tables fit to go live: the triggers that tell the caches, and the rights of the origin's role.
+///
+/// # Errors
+/// If Postgres refuses.
+pub async fn attach(conn: &mut PgConnection) -> Result<()> {
+    let doing = "attaching triggers and rights";
+    let mut tx = conn.begin().await.map_err(database(doing))?;
+    sqlx::query(
+        "select coherence.attach(relation, to_regclass(replace(relation, 'shop.', $1 || '.')))
+           from (select distinct relation from coherence.mapping where relation like 'shop.%') as mapped",
+    )
+    .bind(NEXT)
+    .execute(&mut *tx)
+    .await
+    .map_err(database(doing))?;
+    run(
+        &mut tx,
+        doing,
+        &format!("set local search_path = {NEXT}; {}", files::GRANTS),
+    )
+    .await?;
+    tx.commit().await.map_err(database(doing))
+}
+
+/// Puts the tables in the place of the live ones and writes down the load, in one transaction.
+///
+/// Readers go on reading the old tables until it commits; writers wait for it. The event trigger of the outbox tells
+/// every cache to begin anew.
+///
+/// # Errors
+/// If a lock is not to be had for over a minute, or if a trigger is missing: nothing has changed then.
+pub async fn swap(conn: &mut PgConnection, report: &serde_json::Value) -> Result<()> {
+    for _ in 1..LOCK_TRIES {
+        match try_swap(conn, report).await {
+            Err(error) if is_lock_timeout(&error) => time::sleep(LOCK_PAUSE).await,
+            outcome => return outcome,
+        }
+    }
+    try_swap(conn, report).await
+}
+
+async fn try_swap(conn: &mut PgConnection, report: &serde_json::Value) -> Result<()> {
+    let doing = "putting the new tables in place";
+    let mut tx = conn.begin().await.map_err(database(doing))?;
+    let live: String = sqlx::query_scalar(
+        "select string_agg(format('shop.%I', tablename), ', ' order by tablename) from pg_tables where schemaname = 'shop'",
+    )
+    .fetch_one(&mut *tx)
+    .await
+    .map_err(database(doing))?;
+    let rename = format!(
+        "set local lock_timeout = {LOCK_TIMEOUT_MS};
+         lock table {live} in exclusive mode;
+         alter schema shop rename to shop_old;
+         alter schema {NEXT} rename to shop"
+    );
+    run(&mut tx, doing, &rename).await?;
+    sqlx::query("insert into service.loads (report) values ($1)")
+        .bind(report)
+        .execute(&mut *tx)
+        .await
+        .map_err(database("writing down the load"))?;
+    let missing: Vec<String> =
+        sqlx::query_scalar("select relation || ' ' || trigger from coherence.missing_triggers()")
+            .fetch_all(&mut *tx)
+            .await
+            .map_err(database("checking the triggers"))?;
+    if !missing.is_empty() {
+        return Err(Error::Check(format!(
+            "triggers are missing: {}",
+            missing.join(", ")
+        )));
+    }
+    tx.commit().await.map_err(database(doing))
+}
+
+/// Removes the tables that a load has replaced, once nobody reads them any more; says whether that could be done.
+///
+/// # Errors
+/// If Postgres refuses for another reason than a lock.
+pub async fn drop_old(conn: &mut PgConnection) -> Result<bool> {
+    let statement = format!(
+        "set lock_timeout = {LOCK_TIMEOUT_MS}; drop schema if exists shop_old cascade; reset lock_timeout"
+    );
+    for _ in 0..LOCK_TRIES {
+        match run(conn, "removing the old tables", &statement).await {
+            Err(error) if is_lock_timeout(&error) => time::sleep(LOCK_PAUSE).await,
+            outcome => return outcome.map(|()| true),
+        }
+    }
+    Ok(false)
+}
+
+fn is_lock_timeout(error: &Error) -> bool {
+    let Error::Database {
+        source: sqlx::Error::Database(error),
+        ..
+    } = error
+    else {
+        return false;
+    };
+    error.code().as_deref() == Some(LOCK_NOT_AVAILABLE)
+}
+
+/// Runs statements over several connections, in order of beginning.
+async fn side_by_side(database_url: &str, jobs: usize, statements: Vec<String>) -> Result<()> {
+    let queue = Arc::new(Mutex::new(VecDeque::from(statements)));
+    let mut workers = JoinSet::new();
+    for _ in 0..jobs.max(1) {
+        workers.spawn(work_off(database_url.to_owned(), Arc::clone(&queue)));
+    }
+    while let Some(worker) = workers.join_next().await {
+        worker.map_err(|error| Error::Check(format!("a worker ended early: {error}")))??;
+    }
+    Ok(())
+}
+
+async fn work_off(database_url: String, queue: Arc<Mutex<VecDeque<String>>>) -> Result<()> {
+    let mut conn = connect(&database_url).await?;
+    let session = format!("set search_path = {NEXT}; set maintenance_work_mem = '{INDEX_MEMORY}'");
+    run(&mut conn, "setting up the session", &session).await?;
+    loop {
+        let next = queue
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop_front();
+        let Some(statement) = next else { break };
+        run(&mut conn, &statement, &statement).await?;
+    }
+    conn.close().await.map_err(database("closing a connection"))
+}
+
+/// The statements of a file without function bodies: each ends at a line's end.
+fn split_statements(sql: &str) -> Vec<String> {
+    let lines: Vec<&str> = sql
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("--"))
+        .collect();
+    lines
+        .join("\n")
+        .split(";\n")
+        .map(|part| part.trim().trim_end_matches(';').to_owned())
+        .filter(|part| !part.is_empty())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statements_are_split_without_their_comments() {
+        let sql = "-- one; two\ncreate index a on b (c);\n\n-- three\nalter table b\n  add primary key (c);\n";
+        assert_eq!(
+            split_statements(sql),
+            [
+                "create index a on b (c)",
+                "alter table b\n  add primary key (c)"
+            ]
+        );
+    }
+
+    #[test]
+    fn every_statement_of_the_index_files_is_one_statement() {
+        for file in files::INDEXES {
+            let statements = split_statements(file.sql);
+            assert_eq!(
+                statements.len(),
+                file.sql.lines().filter(|line| line.ends_with(';')).count(),
+                "{}",
+                file.path
+            );
+            assert!(
+                statements.iter().all(|statement| !statement.contains(';')),
+                "{}",
+                file.path
+            );
+        }
+    }
+}

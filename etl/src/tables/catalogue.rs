@@ -1,0 +1,153 @@
+//! Products, features, styles, skus, photos, related products.
+
+use super::Row;
+use crate::{
+    field,
+    reject::{Reason, Repair},
+};
+
+pub(super) fn product(row: &mut Row<'_>) -> Result<i32, Reason> {
+    row.columns(6)?;
+    let id = row.id(0)?;
+    let price = field::labelled_price(row.text(5), &mut row.repairs)?;
+    if row.ids.products.contains(id) {
+        return Err(Reason::DuplicateId);
+    }
+    row.ids.products.insert(id);
+    let [name, slogan, description, category] = [1, 2, 3, 4].map(|column| row.text(column));
+    row.out
+        .row(8)
+        .integer(id)
+        .text(name)
+        .text(slogan)
+        .text(description)
+        .text(category)
+        .price(price)
+        .timestamp(row.loaded_at)
+        .timestamp(row.loaded_at);
+    Ok(id)
+}
+
+pub(super) fn feature(row: &mut Row<'_>) -> Result<i32, Reason> {
+    row.columns(4)?;
+    let (id, product_id) = (row.id(0)?, row.id(1)?);
+    let name = row.text(2);
+    let value = field::unwrapped(row.text(3), &mut row.repairs);
+    row.ids.unseen(id)?;
+    row.ids.product(product_id)?;
+    row.ids.seen.insert(id);
+    let value = Some(value).filter(|value| !field::is_null(value));
+    row.out
+        .row(4)
+        .integer(id)
+        .integer(product_id)
+        .text(name)
+        .nullable_text(value);
+    Ok(id)
+}
+
+pub(super) fn style(row: &mut Row<'_>) -> Result<i32, Reason> {
+    row.columns(6)?;
+    let (id, product_id) = (row.id(0)?, row.id(1)?);
+    let name = row.text(2);
+    let sale_price = sale_price(row)?;
+    let original_price = field::price(row.text(4), &mut row.repairs)?;
+    let is_default = row.boolean(5)?;
+    if row.ids.styles.get(id).is_some() {
+        return Err(Reason::DuplicateId);
+    }
+    row.ids.product(product_id)?;
+    row.ids.styles.insert(id, product_id);
+    row.out
+        .row(6)
+        .integer(id)
+        .integer(product_id)
+        .text(name)
+        .nullable_price(sale_price)
+        .price(original_price)
+        .boolean(is_default);
+    Ok(id)
+}
+
+/// A sale for nothing is no sale.
+fn sale_price(row: &mut Row<'_>) -> Result<Option<u64>, Reason> {
+    let Some(text) = row.nullable_text(3) else {
+        return Ok(None);
+    };
+    let cents = field::price(text, &mut row.repairs)?;
+    if cents == 0 {
+        row.repairs.add(Repair::ZeroSale);
+        return Ok(None);
+    }
+    Ok(Some(cents))
+}
+
+pub(super) fn sku(row: &mut Row<'_>) -> Result<i32, Reason> {
+    row.columns(4)?;
+    let (id, style_id, quantity) = (row.id(0)?, row.id(1)?, row.count(3)?);
+    let size = row.text(2);
+    row.ids.unseen(id)?;
+    let product_id = row.ids.styles.get(style_id).ok_or(Reason::DanglingParent)?;
+    row.ids.seen.insert(id);
+    row.out
+        .row(5)
+        .integer(id)
+        .integer(style_id)
+        .integer(product_id)
+        .text(size)
+        .integer(quantity);
+    Ok(id)
+}
+
+pub(super) fn photo(row: &mut Row<'_>) -> Result<i32, Reason> {
+    let (url, thumbnail_url) = match row.fields.len() {
+        4 => (row.text(2), row.text(3)),
+        3 => {
+            let urls = field::split_joined(row.text(2)).ok_or(Reason::ColumnCount)?;
+            row.repairs.add(Repair::JoinedUrls);
+            urls
+        }
+        _ => return Err(Reason::ColumnCount),
+    };
+    let (id, style_id) = (row.id(0)?, row.id(1)?);
+    let [url_copy, thumbnail_copy] = &mut *row.mended;
+    let repairs = &mut row.repairs;
+    let mut mend = |url, copy| match url {
+        url if field::is_null(url) => Ok(None),
+        url => field::mended_url(url, copy, repairs).map(Some),
+    };
+    let url = mend(url, url_copy)?;
+    let thumbnail_url = mend(thumbnail_url, thumbnail_copy)?;
+    row.ids.unseen(id)?;
+    let product_id = row.ids.styles.get(style_id).ok_or(Reason::DanglingParent)?;
+    row.ids.seen.insert(id);
+    row.out
+        .row(5)
+        .integer(id)
+        .integer(style_id)
+        .integer(product_id)
+        .nullable_text(url)
+        .nullable_text(thumbnail_url);
+    Ok(id)
+}
+
+pub(super) fn related(row: &mut Row<'_>) -> Result<i32, Reason> {
+    row.columns(3)?;
+    let (id, product_id) = (row.id(0)?, row.id(1)?);
+    let related_id = match field::integer(row.text(2))? {
+        0 => return Err(Reason::RelatedZero),
+        id if id < 0 => return Err(Reason::BadInteger),
+        id => id,
+    };
+    row.ids.unseen(id)?;
+    row.ids.product(product_id)?;
+    row.ids.seen.insert(id);
+    let related_exists = row.ids.products.contains(related_id);
+    row.out
+        .row(4)
+        .integer(id)
+        .integer(product_id)
+        .integer(related_id)
+        .boolean(related_exists);
+    Ok(id)
+}

@@ -1,0 +1,84 @@
+//! Questions, answers and the photos of answers.
+
+use super::Row;
+use crate::{field, reject::Reason};
+
+pub(super) fn question(row: &mut Row<'_>) -> Result<i32, Reason> {
+    row.columns(8)?;
+    let (id, product_id) = (row.id(0)?, row.id(1)?);
+    let date = row.timestamp(3)?;
+    let (reported, helpfulness) = (row.boolean(6)?, row.count(7)?);
+    if row.ids.questions.get(id).is_some() {
+        return Err(Reason::DuplicateId);
+    }
+    row.ids.product_if_any(product_id)?;
+    row.ids.questions.insert(id, product_id);
+    let [body, name, email] = [2, 4, 5].map(|column| row.text(column));
+    row.out
+        .row(8)
+        .integer(id)
+        .integer(product_id)
+        .text(body)
+        .timestamp(date)
+        .text(name)
+        .text(email)
+        .boolean(reported)
+        .integer(helpfulness);
+    Ok(id)
+}
+
+pub(super) fn answer(row: &mut Row<'_>) -> Result<i32, Reason> {
+    row.columns(8)?;
+    let (id, question_id) = (row.id(0)?, row.id(1)?);
+    let date = row.timestamp(3)?;
+    let (reported, helpfulness) = (row.boolean(6)?, row.count(7)?);
+    if row.ids.answers.get(id).is_some() {
+        return Err(Reason::DuplicateId);
+    }
+    let product_id = row
+        .ids
+        .questions
+        .get(question_id)
+        .ok_or(Reason::DanglingParent)?;
+    row.ids.answers.insert(id, question_id);
+    let [body, name, email] = [2, 4, 5].map(|column| row.text(column));
+    row.out
+        .row(9)
+        .integer(id)
+        .integer(question_id)
+        .integer(product_id)
+        .text(body)
+        .timestamp(date)
+        .text(name)
+        .text(email)
+        .boolean(reported)
+        .integer(helpfulness);
+    Ok(id)
+}
+
+pub(super) fn photo(row: &mut Row<'_>) -> Result<i32, Reason> {
+    row.columns(3)?;
+    let (id, answer_id) = (row.id(0)?, row.id(1)?);
+    let url = field::url(row.text(2))?;
+    row.ids.unseen(id)?;
+    let question_id = row
+        .ids
+        .answers
+        .get(answer_id)
+        .ok_or(Reason::DanglingParent)?;
+    // An answer is loaded only with its question.
+    let product_id = row
+        .ids
+        .questions
+        .get(question_id)
+        .ok_or(Reason::DanglingParent)?;
+    row.ids.seen.insert(id);
+    row.out
+        .row(5)
+        .integer(id)
+        .integer(answer_id)
+        .integer(question_id)
+        .integer(product_id)
+        .text(url);
+    Ok(id)
+}

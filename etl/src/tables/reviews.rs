@@ -1,0 +1,92 @@
+//! Reviews, their photos, characteristics and the votes on them.
+
+use super::Row;
+use crate::{field, reject::Reason};
+
+pub(super) fn review(row: &mut Row<'_>) -> Result<i32, Reason> {
+    row.columns(12)?;
+    let (id, product_id, rating) = (row.id(0)?, row.id(1)?, row.stars(2)?);
+    let date = row.timestamp(3)?;
+    let (recommend, reported) = (row.boolean(6)?, row.boolean(7)?);
+    let helpfulness = row.count(11)?;
+    if row.ids.reviews.get(id).is_some() {
+        return Err(Reason::DuplicateId);
+    }
+    row.ids.product_if_any(product_id)?;
+    row.ids.reviews.insert(id, product_id);
+    let [summary, body, name, email] = [4, 5, 8, 9].map(|column| row.text(column));
+    let response = row.nullable_text(10);
+    row.out
+        .row(12)
+        .integer(id)
+        .integer(product_id)
+        .smallint(rating)
+        .timestamp(date)
+        .text(summary)
+        .text(body)
+        .boolean(recommend)
+        .boolean(reported)
+        .text(name)
+        .text(email)
+        .nullable_text(response)
+        .integer(helpfulness);
+    Ok(id)
+}
+
+pub(super) fn photo(row: &mut Row<'_>) -> Result<i32, Reason> {
+    row.columns(3)?;
+    let (id, review_id) = (row.id(0)?, row.id(1)?);
+    let url = field::url(row.text(2))?;
+    row.ids.unseen(id)?;
+    let product_id = row
+        .ids
+        .reviews
+        .get(review_id)
+        .ok_or(Reason::DanglingParent)?;
+    row.ids.seen.insert(id);
+    row.out
+        .row(4)
+        .integer(id)
+        .integer(review_id)
+        .integer(product_id)
+        .text(url);
+    Ok(id)
+}
+
+pub(super) fn characteristic(row: &mut Row<'_>) -> Result<i32, Reason> {
+    row.columns(3)?;
+    let (id, product_id) = (row.id(0)?, row.id(1)?);
+    if row.ids.characteristics.contains(id) {
+        return Err(Reason::DuplicateId);
+    }
+    row.ids.product_if_any(product_id)?;
+    row.ids.characteristics.insert(id);
+    let name = row.text(2);
+    row.out.row(3).integer(id).integer(product_id).text(name);
+    Ok(id)
+}
+
+/// The product is that of the review.
+pub(super) fn vote(row: &mut Row<'_>) -> Result<i32, Reason> {
+    row.columns(4)?;
+    let (id, characteristic_id, review_id) = (row.id(0)?, row.id(1)?, row.id(2)?);
+    let value = row.stars(3)?;
+    row.ids.unseen(id)?;
+    if !row.ids.characteristics.contains(characteristic_id) {
+        return Err(Reason::DanglingParent);
+    }
+    let product_id = row
+        .ids
+        .reviews
+        .get(review_id)
+        .ok_or(Reason::DanglingParent)?;
+    row.ids.seen.insert(id);
+    row.out
+        .row(5)
+        .integer(id)
+        .integer(characteristic_id)
+        .integer(review_id)
+        .integer(product_id)
+        .smallint(value);
+    Ok(id)
+}

@@ -1,0 +1,83 @@
+//! The admin token: read from a file, or made and written to one.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+const TOKEN_BYTES: usize = 24;
+
+/// A secret that only its digest is kept of.
+pub struct Token {
+    digest: [u8; 32],
+}
+
+impl Token {
+    /// A token with this text.
+    pub fn new(text: &str) -> Self {
+        Self { digest: Sha256::digest(text).into() }
+    }
+
+    /// Reads the first line of a file; a file that is not there is made, mode 0600, with a random token.
+    ///
+    /// # Errors
+    /// The file cannot be read or made, or its first line is empty.
+    pub fn read_or_create(path: &Path) -> io::Result<Self> {
+        let text = match fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => create(path)?,
+            Err(error) => return Err(error),
+        };
+        let token = text.lines().next().unwrap_or_default().trim();
+        if token.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "its first line holds no token"));
+        }
+        Ok(Self::new(token))
+    }
+
+    /// Whether this is the token; takes the same time whatever is wrong with it.
+    pub fn matches(&self, text: &str) -> bool {
+        let digest: [u8; 32] = Sha256::digest(text).into();
+        digest.ct_eq(&self.digest).into()
+    }
+}
+
+fn create(path: &Path) -> io::Result<String> {
+    let mut bytes = [0; TOKEN_BYTES];
+    getrandom::fill(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
+    let token: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    // create_new: a file or link that somebody else put there meanwhile is not written to.
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    writeln!(file, "{token}")?;
+    Ok(token)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_missing_file_is_made_private_and_read_again_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("token");
+        let made = Token::read_or_create(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(made.matches(text.trim()));
+        assert!(Token::read_or_create(&path).unwrap().matches(text.trim()));
+        assert!(!made.matches("something else"));
+    }
+
+    #[test]
+    fn a_file_without_a_token_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("token");
+        fs::write(&path, "\n").unwrap();
+        assert!(Token::read_or_create(&path).is_err());
+    }
+}

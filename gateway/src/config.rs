@@ -1,0 +1,267 @@
+//! The gateway's settings: one TOML file, or flags alone, with defaults for a machine of 1 vCPU and 1 GiB.
+//!
+//! A [`Config`] is always valid: [`Config::parse`] and [`Config::from_flags`] check every rule and return every problem they
+//! find, each with its key and, for a file, its line and column. Secrets are only ever named by file here, never held.
+
+mod check;
+mod file;
+mod kind;
+mod node;
+mod route;
+mod section;
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use file::File;
+pub use kind::{Address, BadHost, ByteSize, canonical_host};
+pub use route::{PARAMETERS_MAX, Parameter, ParameterKind, Route, Segment, segments};
+pub use section::{
+    Admin, Auth, Cache, ClientDirectives, Cors, Health, Http, Limits, LoadTest, Node, Upstream,
+};
+
+/// Every setting of one gateway, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Where clients connect.
+    pub listen: SocketAddr,
+    /// Worker threads of the proxy; 1 on a machine of one virtual CPU.
+    pub threads: usize,
+    /// The operators' listener; none unless the file has an `[admin]` section or `--admin` is given.
+    pub admin: Option<Admin>,
+    /// The origins and how they are reached.
+    pub upstream: Upstream,
+    /// What is kept, for how many bytes and under which rules.
+    pub cache: Cache,
+    /// Bounds on what one client may ask for.
+    pub limits: Limits,
+    /// How request targets and hosts are read.
+    pub http: Http,
+    /// Cross-origin answers given by the gateway itself; none means that CORS is left to the origin.
+    pub cors: Option<Cors>,
+    /// The authorization switch.
+    pub auth: Auth,
+    /// Verification of load-test services.
+    pub loadtest: LoadTest,
+    /// The configured routes, in the file's order.
+    pub routes: Vec<Route>,
+}
+
+/// What the command line may set; each value given here wins over the file's.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// `--listen`.
+    pub listen: Option<SocketAddr>,
+    /// `--upstream`, given once for each origin; replaces the file's whole list when not empty.
+    pub upstreams: Vec<Address>,
+    /// `--admin`.
+    pub admin: Option<SocketAddr>,
+    /// `--admin-token-file`.
+    pub admin_token_file: Option<PathBuf>,
+}
+
+/// One thing wrong with the settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The setting, as `cache.budget` or `route[3].path`; empty when the file as a whole is meant.
+    pub key: String,
+    /// Line and column in the file, both from 1; none for settings that came from flags or defaults.
+    pub place: Option<(usize, usize)>,
+    /// What is wrong and what would be right.
+    pub message: String,
+}
+
+/// Every problem found in the settings; never empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problems {
+    /// The file's name as given, if there was a file.
+    pub file: Option<String>,
+    /// The problems in the order of the file.
+    pub list: Vec<Problem>,
+}
+
+/// Bytes of a configuration file at most: far more than any written by hand.
+const FILE_MAX: u64 = 1 << 20;
+
+impl Default for Config {
+    /// A general gateway without origins: not yet valid.
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            threads: 1,
+            admin: None,
+            upstream: Upstream::default(),
+            cache: Cache::default(),
+            limits: Limits::default(),
+            http: Http::default(),
+            cors: None,
+            auth: Auth::default(),
+            loadtest: LoadTest::default(),
+            routes: Vec::new(),
+        }
+    }
+}
+
+impl Config {
+    /// Reads the text of the configuration file named `file`, applies the flags over it and checks the result.
+    ///
+    /// # Errors
+    /// Every problem found: one of syntax, or one for each section that cannot be read and each rule that is broken.
+    pub fn parse(file: &str, text: &str, overrides: &Overrides) -> Result<Self, Problems> {
+        let mut found = File::parse(text).map_err(|problem| Problems {
+            file: Some(file.to_owned()),
+            list: vec![problem],
+        })?;
+        let mut config = found.read();
+        overrides.apply(&mut config);
+        // A section that cannot be read is at its default, which may break a rule that the file keeps. Such a problem
+        // has the key of the whole section, or of a whole route.
+        let whole = found
+            .problems
+            .iter()
+            .filter(|problem| !problem.key.contains('.'));
+        let unread: Vec<_> = whole
+            .map(|problem| top_level(&problem.key).to_owned())
+            .collect();
+        for (key, message) in check::check(&config) {
+            if !unread.iter().any(|section| section == top_level(&key)) {
+                found.report(&key, message);
+            }
+        }
+        let mut list = found.problems;
+        if list.is_empty() {
+            return Ok(config);
+        }
+        list.sort_by_key(|problem| problem.place.unwrap_or((usize::MAX, 0)));
+        Err(Problems {
+            file: Some(file.to_owned()),
+            list,
+        })
+    }
+
+    /// Reads the file at `path`; see [`Config::parse`].
+    ///
+    /// # Errors
+    /// A file that cannot be read is a problem too.
+    pub fn load(path: &Path, overrides: &Overrides) -> Result<Self, Problems> {
+        let file = path.display().to_string();
+        match read_bounded(path) {
+            Ok(text) => Self::parse(&file, &text, overrides),
+            Err(error) => {
+                let message = format!("cannot be read: {error}");
+                let problem = Problem {
+                    key: String::new(),
+                    place: None,
+                    message,
+                };
+                Err(Problems {
+                    file: Some(file),
+                    list: vec![problem],
+                })
+            }
+        }
+    }
+
+    /// A general gateway from flags alone: no routes, RFC 9111 for every response, an admin listener if asked for.
+    ///
+    /// # Errors
+    /// Every problem found, such as a missing upstream.
+    pub fn from_flags(
+        listen: SocketAddr,
+        upstreams: Vec<Address>,
+        admin: Option<SocketAddr>,
+        token_file: Option<PathBuf>,
+    ) -> Result<Self, Problems> {
+        let overrides = Overrides {
+            listen: Some(listen),
+            upstreams,
+            admin,
+            admin_token_file: token_file,
+        };
+        let mut config = Self::default();
+        overrides.apply(&mut config);
+        let findings = check::check(&config).into_iter();
+        let list: Vec<_> = findings
+            .map(|(key, message)| Problem {
+                key,
+                place: None,
+                message,
+            })
+            .collect();
+        if list.is_empty() {
+            Ok(config)
+        } else {
+            Err(Problems { file: None, list })
+        }
+    }
+}
+
+impl Overrides {
+    fn apply(&self, config: &mut Config) {
+        if let Some(listen) = self.listen {
+            config.listen = listen;
+        }
+        if !self.upstreams.is_empty() {
+            config.upstream.nodes = self.upstreams.iter().cloned().map(Node::from).collect();
+        }
+        if let Some(listen) = self.admin {
+            config.admin.get_or_insert_default().listen = listen;
+        }
+        if let Some(file) = &self.admin_token_file {
+            config.admin.get_or_insert_default().token_file = Some(file.clone());
+        }
+    }
+}
+
+fn read_bounded(path: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    let file = std::fs::File::open(path)?;
+    std::io::Read::read_to_string(&mut std::io::Read::take(file, FILE_MAX + 1), &mut text)?;
+    if text.len() as u64 > FILE_MAX {
+        return Err(std::io::Error::other(format!(
+            "larger than {}",
+            ByteSize(FILE_MAX)
+        )));
+    }
+    Ok(text)
+}
+
+/// The section a key belongs to.
+fn top_level(key: &str) -> &str {
+    key.split(['.', '[']).next().unwrap_or_default()
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some((line, column)) = self.place {
+            write!(f, "{line}:{column}: ")?;
+        }
+        if !self.key.is_empty() {
+            write!(f, "{}: ", self.key)?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+impl fmt::Display for Problems {
+    /// One line for each problem, as `FILE:LINE:COLUMN: KEY: MESSAGE`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.list.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            match (&self.file, problem.place) {
+                (Some(file), Some(_)) => write!(f, "{file}:{problem}")?,
+                (Some(file), None) => write!(f, "{file}: {problem}")?,
+                (None, _) => write!(f, "{problem}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Problems {}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,312 @@
+//! Rules between settings and within them: every broken one is reported, not only the first.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue};
+
+use super::route::{Segment, segments};
+use super::{Address, ByteSize, Config, canonical_host};
+
+/// One broken rule: the setting, and what is wrong with it.
+pub(super) type Finding = (String, String);
+
+struct Check {
+    findings: Vec<Finding>,
+}
+
+/// Applies every rule.
+pub(super) fn check(config: &Config) -> Vec<Finding> {
+    let mut check = Check {
+        findings: Vec::new(),
+    };
+    check.listeners(config);
+    check.upstream(config);
+    check.cache(config);
+    check.limits(config);
+    check.http(config);
+    check.cors(config);
+    check.tokens(config);
+    check.routes(config);
+    check.findings
+}
+
+impl Check {
+    fn report(&mut self, key: &str, message: impl Into<String>) {
+        self.findings.push((key.to_owned(), message.into()));
+    }
+
+    fn within<T: PartialOrd + std::fmt::Display>(&mut self, key: &str, value: T, min: T, max: T) {
+        if value < min || value > max {
+            self.report(key, format!("{value} is not between {min} and {max}"));
+        }
+    }
+
+    fn positive(&mut self, key: &str, value: Duration) {
+        if value.is_zero() {
+            self.report(key, "must be longer than zero");
+        }
+    }
+
+    fn listeners(&mut self, config: &Config) {
+        self.within("threads", config.threads, 1, 256);
+        let Some(admin) = &config.admin else {
+            return;
+        };
+        if admin.listen == config.listen && admin.listen.port() != 0 {
+            self.report(
+                "admin.listen",
+                "the same address as `listen`; operators need one of their own",
+            );
+        }
+        if !is_loopback(admin.listen.ip()) && admin.token_file.is_none() {
+            self.report(
+                "admin.token_file",
+                format!(
+                    "required, as {} can be reached from other machines",
+                    admin.listen
+                ),
+            );
+        }
+    }
+
+    fn upstream(&mut self, config: &Config) {
+        let upstream = &config.upstream;
+        if upstream.nodes.is_empty() {
+            self.report(
+                "upstream.nodes",
+                "at least one origin, as in nodes = [\"127.0.0.1:3001\"]",
+            );
+        }
+        for (index, node) in upstream.nodes.iter().enumerate() {
+            let key = format!("upstream.nodes[{index}]");
+            self.within(&key, node.weight, 1, 1000);
+            if upstream.nodes[..index]
+                .iter()
+                .any(|other| other.address == node.address)
+            {
+                self.report(
+                    &key,
+                    format!("{} is there twice; use a weight", node.address),
+                );
+            }
+            if node.address == Address::Ip(config.listen) {
+                self.report(
+                    &key,
+                    "the gateway itself: requests would go round in circles",
+                );
+            }
+        }
+        self.positive("upstream.connect_timeout", upstream.connect_timeout);
+        self.positive("upstream.read_timeout", upstream.read_timeout);
+        self.positive("upstream.write_timeout", upstream.write_timeout);
+        self.positive("upstream.idle_timeout", upstream.idle_timeout);
+        self.within("upstream.pool_size", upstream.pool_size, 1, 65_536);
+        self.within("upstream.attempts", upstream.attempts, 1, 16);
+        self.within(
+            "upstream.in_flight_max",
+            upstream.in_flight_max,
+            1,
+            1_000_000,
+        );
+        let health = &upstream.health;
+        if health
+            .path
+            .as_ref()
+            .is_some_and(|path| !path.starts_with('/'))
+        {
+            self.report("upstream.health.path", "a path starts with a slash");
+        }
+        self.positive("upstream.health.interval", health.interval);
+        self.positive("upstream.health.timeout", health.timeout);
+        self.within("upstream.health.fall", health.fall, 1, 100);
+        self.within("upstream.health.rise", health.rise, 1, 100);
+    }
+
+    fn cache(&mut self, config: &Config) {
+        let cache = &config.cache;
+        let is_name = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
+        if cache.name.is_empty() || !cache.name.bytes().all(is_name) {
+            self.report(
+                "cache.name",
+                "visible ASCII without spaces and quotes, at least one character",
+            );
+        }
+        self.within(
+            "cache.budget",
+            cache.budget,
+            ByteSize::mebibytes(1),
+            ByteSize(1 << 40),
+        );
+        if cache.object_max.0 == 0 || cache.object_max > cache.budget {
+            self.report(
+                "cache.object_max",
+                format!(
+                    "{} is not between 1B and the budget of {}",
+                    cache.object_max, cache.budget
+                ),
+            );
+        }
+        self.within("cache.variants_max", cache.variants_max, 1, 64);
+        self.within("cache.tags_max", cache.tags_max, 1, 1024);
+        self.within("cache.tag_bytes_max", cache.tag_bytes_max, 32, 1024);
+        self.positive("cache.lock_wait", cache.lock_wait);
+        self.positive("cache.lock_age", cache.lock_age);
+        if cache.marked_only && cache.targeted.is_empty() {
+            self.report(
+                "cache.marked_only",
+                "needs a field in `targeted`, else nothing is ever kept",
+            );
+        }
+    }
+
+    fn limits(&mut self, config: &Config) {
+        let limits = &config.limits;
+        let buffer = (ByteSize::kibibytes(1), ByteSize::mebibytes(1));
+        self.within(
+            "limits.connections_max",
+            limits.connections_max,
+            1,
+            1_000_000,
+        );
+        // The parser below us reads no more than 256 fields and about 1 MiB.
+        self.within("limits.header_fields_max", limits.header_fields_max, 8, 256);
+        self.within(
+            "limits.header_bytes_max",
+            limits.header_bytes_max,
+            buffer.0,
+            buffer.1,
+        );
+        self.within(
+            "limits.target_bytes_max",
+            limits.target_bytes_max,
+            ByteSize(64),
+            limits.header_bytes_max,
+        );
+        self.within("limits.read_buffer", limits.read_buffer, buffer.0, buffer.1);
+        self.within(
+            "limits.write_buffer",
+            limits.write_buffer,
+            buffer.0,
+            buffer.1,
+        );
+        self.positive("limits.header_timeout", limits.header_timeout);
+        self.positive("limits.read_timeout", limits.read_timeout);
+        self.positive("limits.write_timeout", limits.write_timeout);
+        self.positive("limits.keepalive_timeout", limits.keepalive_timeout);
+        self.within(
+            "limits.keepalive_requests_max",
+            limits.keepalive_requests_max,
+            1,
+            u32::MAX,
+        );
+    }
+
+    fn http(&mut self, config: &Config) {
+        let http = &config.http;
+        if let Some(host) = &http.host {
+            self.host("http.host", host);
+        }
+        for (index, host) in http.hosts.iter().enumerate() {
+            self.host(&format!("http.hosts[{index}]"), host);
+        }
+        for (index, prefix) in http.prefixes.iter().enumerate() {
+            let key = format!("http.prefixes[{index}]");
+            match segments(prefix) {
+                Err(problem) => self.report(&key, problem),
+                Ok(_) if prefix == "/" => self.report(&key, "strips nothing"),
+                Ok(segments) if segments.first() == Some(&Segment::Free) => {
+                    self.report(
+                        &key,
+                        "starts with a free segment: every path would have this prefix",
+                    );
+                }
+                Ok(_) if http.prefixes[..index].contains(prefix) => {
+                    self.report(&key, "is there twice");
+                }
+                Ok(_) => {}
+            }
+        }
+        if http.drop_trailing_slash && !http.collapse_slashes {
+            self.report("http.drop_trailing_slash", "needs collapse_slashes = true");
+        }
+    }
+
+    fn host(&mut self, key: &str, host: &str) {
+        if canonical_host("http", host).as_deref() != Ok(host) {
+            self.report(
+                key,
+                format!("`{host}` is not a host in lower case, with a port only if unusual"),
+            );
+        }
+    }
+
+    fn cors(&mut self, config: &Config) {
+        let Some(cors) = &config.cors else {
+            return;
+        };
+        let is_origin = cors.allow_origin == "*"
+            || (cors.allow_origin.contains("://") && !cors.allow_origin.ends_with('/'));
+        if !is_origin || HeaderValue::from_str(&cors.allow_origin).is_err() {
+            self.report(
+                "cors.allow_origin",
+                "write \"*\" or an origin such as \"https://shop.example\"",
+            );
+        }
+        let lists = [
+            ("allow_headers", &cors.allow_headers),
+            ("expose_headers", &cors.expose_headers),
+        ];
+        for (list, names) in lists {
+            for (index, name) in names.iter().enumerate() {
+                if HeaderName::from_bytes(name.as_bytes()).is_err() {
+                    self.report(
+                        &format!("cors.{list}[{index}]"),
+                        format!("`{name}` is not a header name"),
+                    );
+                }
+            }
+        }
+    }
+
+    fn tokens(&mut self, config: &Config) {
+        if config.auth.required && config.auth.tokens_file.is_none() {
+            self.report("auth.tokens_file", "required, as `auth.required` is true");
+        }
+        for (index, token) in config.loadtest.loaderio_tokens.iter().enumerate() {
+            let digits = token.strip_prefix("loaderio-").unwrap_or_default();
+            let is_digit = |byte: u8| byte.is_ascii_digit() || matches!(byte, b'a'..=b'f');
+            if digits.is_empty() || !digits.bytes().all(is_digit) {
+                self.report(
+                    &format!("loadtest.loaderio_tokens[{index}]"),
+                    "write the token whole: `loaderio-` and lower-case hexadecimal digits",
+                );
+            }
+        }
+    }
+
+    /// Two routes whose patterns match the same paths in the same way hide each other.
+    fn routes(&mut self, config: &Config) {
+        let shapes: Vec<_> = config
+            .routes
+            .iter()
+            .map(|route| segments(&route.path).ok())
+            .collect();
+        for (index, shape) in shapes.iter().enumerate() {
+            let twin = shapes[..index]
+                .iter()
+                .position(|other| shape.is_some() && other == shape);
+            if let Some(twin) = twin {
+                let other = &config.routes[twin].path;
+                self.report(
+                    &format!("route[{index}].path"),
+                    format!("the same paths as route {other}"),
+                );
+            }
+        }
+    }
+}
+
+fn is_loopback(ip: IpAddr) -> bool {
+    ip.to_canonical().is_loopback()
+}

@@ -1,0 +1,357 @@
+//! The sections of the configuration file with their defaults.
+//!
+//! Defaults fit a machine of 1 vCPU and 1 GiB on which the gateway stands alone.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::{HeaderName, Method};
+use serde::Deserialize;
+
+use super::kind::{Address, ByteSize, duration, header_names, methods, some_header_names};
+
+/// `[admin]`: the operators' listener.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Admin {
+    /// Its address; loopback by default.
+    pub listen: SocketAddr,
+    /// A file whose first line is the bearer token; required unless `listen` is a loopback address.
+    pub token_file: Option<PathBuf>,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8081)),
+            token_file: None,
+        }
+    }
+}
+
+/// `[upstream]`: the origins and how they are reached.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Upstream {
+    /// The origins; never empty in a checked configuration.
+    pub nodes: Vec<Node>,
+    /// How long a connection may take to come up.
+    #[serde(deserialize_with = "duration")]
+    pub connect_timeout: Duration,
+    /// How long one read of an answer may wait.
+    #[serde(deserialize_with = "duration")]
+    pub read_timeout: Duration,
+    /// How long one write of a request may wait.
+    #[serde(deserialize_with = "duration")]
+    pub write_timeout: Duration,
+    /// How long an unused connection is kept; shorter than the origins keep theirs.
+    #[serde(deserialize_with = "duration")]
+    pub idle_timeout: Duration,
+    /// Unused connections kept, over all origins.
+    pub pool_size: usize,
+    /// How many times one request may be sent before it fails.
+    pub attempts: usize,
+    /// Requests in flight at one origin at most.
+    pub in_flight_max: usize,
+    /// Active health checks.
+    pub health: Health,
+}
+
+impl Default for Upstream {
+    fn default() -> Self {
+        Self {
+            nodes: Vec::new(),
+            connect_timeout: Duration::from_millis(500),
+            read_timeout: Duration::from_secs(15),
+            write_timeout: Duration::from_secs(15),
+            idle_timeout: Duration::from_secs(50),
+            pool_size: 64,
+            attempts: 3,
+            in_flight_max: 256,
+            health: Health::default(),
+        }
+    }
+}
+
+/// One origin: `"HOST:PORT"`, or a table with more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// Where it serves.
+    pub address: Address,
+    /// Its share of the load beside the others, from 1.
+    pub weight: u32,
+    /// Its private listener (health, events), when that is another one.
+    pub private: Option<Address>,
+}
+
+impl From<Address> for Node {
+    fn from(address: Address) -> Self {
+        Self {
+            address,
+            weight: 1,
+            private: None,
+        }
+    }
+}
+
+/// `[upstream.health]`: active health checks.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Health {
+    /// The path asked for, on a node's private listener if it has one; without a path a connection is the check.
+    pub path: Option<String>,
+    /// Time between two checks of one origin.
+    #[serde(deserialize_with = "duration")]
+    pub interval: Duration,
+    /// How long one check may take.
+    #[serde(deserialize_with = "duration")]
+    pub timeout: Duration,
+    /// Failures in a row that take an origin out.
+    pub fall: usize,
+    /// Successes in a row that bring it back.
+    pub rise: usize,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self {
+            path: None,
+            interval: Duration::from_millis(500),
+            timeout: Duration::from_millis(500),
+            fall: 2,
+            rise: 1,
+        }
+    }
+}
+
+/// `[cache]`: what is kept and under which rules.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Cache {
+    /// The cache's name in `Cache-Status`.
+    pub name: String,
+    /// Bytes for everything kept: bodies, headers, keys, tags, fills in flight.
+    pub budget: ByteSize,
+    /// The largest body that is kept.
+    pub object_max: ByteSize,
+    /// Variants of one URL at most.
+    pub variants_max: usize,
+    /// How long a request waits for another's fetch of the same key.
+    #[serde(deserialize_with = "duration")]
+    pub lock_wait: Duration,
+    /// How long one fetch may hold back the others.
+    #[serde(deserialize_with = "duration")]
+    pub lock_age: Duration,
+    /// How long a key is remembered as uncacheable.
+    #[serde(deserialize_with = "duration")]
+    pub uncacheable_ttl: Duration,
+    /// Freshness is cut to this.
+    #[serde(deserialize_with = "duration")]
+    pub fresh_max: Duration,
+    /// Granted when the origin says nothing about it and nothing forbids it.
+    #[serde(deserialize_with = "duration")]
+    pub stale_while_revalidate: Duration,
+    /// Granted when the origin says nothing about it and nothing forbids it.
+    #[serde(deserialize_with = "duration")]
+    pub stale_if_error: Duration,
+    /// Whether a response without a lifetime gets one from its `Last-Modified`; by default only when there are no routes.
+    pub heuristic: bool,
+    /// The longest lifetime found so.
+    #[serde(deserialize_with = "duration")]
+    pub heuristic_max: Duration,
+    /// Targeted fields that win over `Cache-Control` (RFC 9213), the first present one first.
+    #[serde(deserialize_with = "header_names")]
+    pub targeted: Vec<HeaderName>,
+    /// Whether only responses with a targeted field that says `public` are kept.
+    pub marked_only: bool,
+    /// What `Cache-Control` of a request does; by default obeyed only when there are no routes.
+    pub client_directives: ClientDirectives,
+    /// Request headers a response may vary on; left out means any.
+    #[serde(deserialize_with = "some_header_names")]
+    pub vary: Option<Vec<HeaderName>>,
+    /// Whether a response with `Set-Cookie` may be kept.
+    pub store_set_cookie: bool,
+    /// Tags of one object at most; an answer with more is not kept.
+    pub tags_max: usize,
+    /// Bytes of one tag at most; an answer with a longer one is not kept.
+    pub tag_bytes_max: usize,
+    /// Whether `CDN-Cache-Control`, `Cache-Groups` and `Cache-Group-Invalidation` are removed from what clients get.
+    pub strip_cache_headers: bool,
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self {
+            name: "gateway".to_owned(),
+            budget: ByteSize::mebibytes(96),
+            object_max: ByteSize::mebibytes(4),
+            variants_max: 8,
+            lock_wait: Duration::from_secs(3),
+            lock_age: Duration::from_secs(5),
+            uncacheable_ttl: Duration::from_secs(60),
+            fresh_max: Duration::from_secs(365 * 86_400),
+            stale_while_revalidate: Duration::ZERO,
+            stale_if_error: Duration::ZERO,
+            heuristic: true,
+            heuristic_max: Duration::from_secs(86_400),
+            targeted: vec![HeaderName::from_static("cdn-cache-control")],
+            marked_only: false,
+            client_directives: ClientDirectives::Obey,
+            vary: None,
+            store_set_cookie: false,
+            tags_max: 64,
+            tag_bytes_max: 128,
+            strip_cache_headers: true,
+        }
+    }
+}
+
+/// What `Cache-Control` (and `Pragma`) of a request does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClientDirectives {
+    /// Nothing: a client cannot make the cache ask the origin.
+    Ignore,
+    /// What RFC 9111 5.2.1 says.
+    Obey,
+}
+
+/// `[limits]`: bounds on clients and on memory for each of them.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Connections at most.
+    pub connections_max: usize,
+    /// Fields of a request header at most.
+    pub header_fields_max: usize,
+    /// Bytes of a request header at most.
+    pub header_bytes_max: ByteSize,
+    /// Bytes of a request target at most.
+    pub target_bytes_max: ByteSize,
+    /// Bytes of a request body at most.
+    pub body_bytes_max: ByteSize,
+    /// Bytes of an ignored body (GET, HEAD, PUT) that are drained at most.
+    pub drain_bytes_max: ByteSize,
+    /// How long a new connection may take to send its first header.
+    #[serde(deserialize_with = "duration")]
+    pub header_timeout: Duration,
+    /// How long one read of a body may wait.
+    #[serde(deserialize_with = "duration")]
+    pub read_timeout: Duration,
+    /// How long one write to a client may wait.
+    #[serde(deserialize_with = "duration")]
+    pub write_timeout: Duration,
+    /// How long a connection may be idle between requests, the next header included.
+    #[serde(deserialize_with = "duration")]
+    pub keepalive_timeout: Duration,
+    /// Requests on one connection at most.
+    pub keepalive_requests_max: u32,
+    /// Bytes of the read buffer of one connection.
+    pub read_buffer: ByteSize,
+    /// Bytes of the write buffer of one connection; head and small body should leave in one write.
+    pub write_buffer: ByteSize,
+    /// How long requests in flight may take to end after a stop signal.
+    #[serde(deserialize_with = "duration")]
+    pub shutdown_grace: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_max: 8_000,
+            header_fields_max: 64,
+            header_bytes_max: ByteSize::kibibytes(16),
+            target_bytes_max: ByteSize::kibibytes(8),
+            body_bytes_max: ByteSize::mebibytes(8),
+            drain_bytes_max: ByteSize::kibibytes(64),
+            header_timeout: Duration::from_secs(10),
+            read_timeout: Duration::from_secs(15),
+            write_timeout: Duration::from_secs(15),
+            keepalive_timeout: Duration::from_secs(60),
+            keepalive_requests_max: 10_000,
+            read_buffer: ByteSize::kibibytes(8),
+            write_buffer: ByteSize::kibibytes(16),
+            shutdown_grace: Duration::from_secs(2),
+        }
+    }
+}
+
+/// `[http]`: how request targets and hosts are read.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Http {
+    /// The host in every cache key, whatever the request says; left out means the request's own.
+    pub host: Option<String>,
+    /// Hosts that are served; empty means any valid one.
+    pub hosts: Vec<String>,
+    /// Prefixes of which one is stripped, the longest first; `{name}` is one segment of `[A-Za-z0-9-]+`.
+    pub prefixes: Vec<String>,
+    /// Whether repeated slashes in a path are one.
+    pub collapse_slashes: bool,
+    /// Whether a path with one trailing slash is the path without it; needs `collapse_slashes`.
+    pub drop_trailing_slash: bool,
+    /// Whether paths outside every `[[route]]` are cached; by default only when there are no routes.
+    pub cache_unmatched: bool,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self {
+            host: None,
+            hosts: Vec::new(),
+            prefixes: Vec::new(),
+            collapse_slashes: false,
+            drop_trailing_slash: false,
+            cache_unmatched: true,
+        }
+    }
+}
+
+/// `[cors]`: cross-origin answers given by the gateway itself.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Cors {
+    /// `Access-Control-Allow-Origin`: `*` or one origin.
+    pub allow_origin: String,
+    /// `Access-Control-Allow-Methods`.
+    #[serde(deserialize_with = "methods")]
+    pub allow_methods: Vec<Method>,
+    /// `Access-Control-Allow-Headers`.
+    pub allow_headers: Vec<String>,
+    /// `Access-Control-Expose-Headers`.
+    pub expose_headers: Vec<String>,
+    /// `Access-Control-Max-Age`.
+    #[serde(deserialize_with = "duration")]
+    pub max_age: Duration,
+}
+
+impl Default for Cors {
+    fn default() -> Self {
+        Self {
+            allow_origin: "*".to_owned(),
+            allow_methods: vec![Method::GET, Method::HEAD],
+            allow_headers: Vec::new(),
+            expose_headers: Vec::new(),
+            max_age: Duration::from_secs(86_400),
+        }
+    }
+}
+
+/// `[auth]`: one switch for everything the gateway serves.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Auth {
+    /// Whether a known token is required.
+    pub required: bool,
+    /// A file with one token a line; empty lines and lines that start with `#` are skipped.
+    pub tokens_file: Option<PathBuf>,
+}
+
+/// `[loadtest]`: verification of load-test services.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LoadTest {
+    /// loader.io tokens, each whole: `loaderio-` and lower-case hexadecimal digits. They are public.
+    pub loaderio_tokens: Vec<String>,
+}

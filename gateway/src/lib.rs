@@ -1,0 +1,18 @@
+//! An edge caching gateway: balances by least connections, caches by RFC 9111, invalidates by group.
+//!
+//! One request: [`proxy`] is called by Pingora filter by filter; each filter asks a module below. [`site`] reads the
+//! target, [`policy`] decides, [`store`] keeps, [`purge`] numbers what is taken out, [`balance`] picks the origin,
+//! [`admin`] is the operators' side.
+
+pub mod admin;
+pub mod balance;
+pub mod cli;
+pub mod config;
+pub mod error;
+pub mod metrics;
+pub mod policy;
+pub mod proxy;
+pub mod purge;
+pub mod server;
+pub mod site;
+pub mod store;

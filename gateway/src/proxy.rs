@@ -1,0 +1,439 @@
+//! The filters of Pingora's proxy: each calls one function of a module below and knows no policy of its own.
+
+mod answer;
+mod context;
+mod invalidate;
+mod storage;
+mod uncacheable;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{HeaderName, Method, StatusCode};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
+use pingora::upstreams::peer::{HttpPeer, PeerOptions};
+use pingora::{Error, ErrorSource, ErrorType, Result};
+use pingora_cache::key::HashBinary;
+use pingora_cache::lock::{CacheKeyLockImpl, CacheLock};
+use pingora_cache::{
+    CacheKey, CacheMeta, CacheOptionOverrides, ForcedFreshness, HitHandler, NoCacheReason, RespCacheable,
+};
+
+pub use context::Context;
+
+use crate::balance::Pool;
+use crate::config::{ClientDirectives, Config};
+use crate::error::{self, Problem};
+use crate::metrics::Metrics;
+use crate::policy::groups::TagLimits;
+use crate::policy::key::Key;
+use crate::policy::storable::{self, Decision, Exchange, Lifetime, Rules};
+use crate::policy::status::Forward;
+use crate::policy::vary::VaryRules;
+use crate::policy::{conditional, cors, request, vary};
+use crate::site::Site;
+use crate::store::{Freshness, Store};
+use storage::{CacheStorage, FillPlan};
+use uncacheable::UncacheableMemory;
+
+/// Request fields that one response may vary on, at most.
+const VARY_NAMES_MAX: usize = 8;
+
+static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The proxy: configuration compiled once, and what requests share.
+pub struct Gateway {
+    config: Arc<Config>,
+    site: Arc<Site>,
+    rules: Rules,
+    cors: Option<cors::Answers>,
+    store: Arc<Store>,
+    pool: Arc<Pool>,
+    peer_options: PeerOptions,
+    metrics: Arc<Metrics>,
+    cache: CacheParts,
+}
+
+/// The parts Pingora's cache wants for the life of the program: leaked once per gateway, so that tests can make several.
+struct CacheParts {
+    storage: &'static CacheStorage,
+    uncacheable: &'static UncacheableMemory,
+    lock: &'static CacheKeyLockImpl,
+}
+
+impl CacheParts {
+    fn leak(store: &Arc<Store>, config: &Config) -> Self {
+        Self {
+            storage: Box::leak(Box::new(CacheStorage::new(Arc::clone(store)))),
+            uncacheable: Box::leak(Box::new(UncacheableMemory::new(config.cache.uncacheable_ttl))),
+            lock: Box::leak(CacheLock::new_boxed(config.cache.lock_age)),
+        }
+    }
+}
+
+impl Gateway {
+    /// A proxy over a store and the origins of a pool.
+    ///
+    /// # Errors
+    /// CORS values that are no header values.
+    pub fn new(
+        config: Arc<Config>,
+        site: Arc<Site>,
+        store: Arc<Store>,
+        pool: Arc<Pool>,
+        metrics: Arc<Metrics>,
+    ) -> anyhow::Result<Self> {
+        let mut peer_options = PeerOptions::new();
+        peer_options.connection_timeout = Some(config.upstream.connect_timeout);
+        peer_options.total_connection_timeout = Some(config.upstream.connect_timeout);
+        peer_options.read_timeout = Some(config.upstream.read_timeout);
+        peer_options.write_timeout = Some(config.upstream.write_timeout);
+        peer_options.idle_timeout = Some(config.upstream.idle_timeout);
+        Ok(Self {
+            rules: rules(&config),
+            cors: config.cors.as_ref().map(cors::Answers::compile).transpose()?,
+            cache: CacheParts::leak(&store, &config),
+            site,
+            store,
+            pool,
+            peer_options,
+            metrics,
+            config,
+        })
+    }
+
+    fn attempts_left(&self, ctx: &Context) -> bool {
+        ctx.tried.len() < self.config.upstream.attempts.min(self.pool.nodes().len())
+    }
+
+    fn exchange<'a>(&self, session: &'a Session, resp: &'a ResponseHeader, ctx: &Context) -> Exchange<'a> {
+        let client = session.req_header();
+        Exchange {
+            // A HEAD that fills the cache went to the origin as a GET.
+            method: if client.method == Method::HEAD { &Method::GET } else { &client.method },
+            request: &client.headers,
+            status: resp.status,
+            response: &resp.headers,
+            request_time: ctx.request_time,
+            response_time: SystemTime::now(),
+        }
+    }
+}
+
+/// What the configuration says about keeping responses.
+fn rules(config: &Config) -> Rules {
+    let cache = &config.cache;
+    Rules {
+        targeted: cache.targeted.clone(),
+        marked_only: cache.marked_only,
+        heuristic_max: cache.heuristic.then_some(cache.heuristic_max),
+        fresh_max: cache.fresh_max,
+        stale_while_revalidate: cache.stale_while_revalidate,
+        stale_if_error: cache.stale_if_error,
+        store_set_cookie: cache.store_set_cookie,
+        obey_request: cache.client_directives == ClientDirectives::Obey,
+        vary: VaryRules { allow: cache.vary.clone(), names_max: VARY_NAMES_MAX },
+        tags: TagLimits { tags_max: cache.tags_max, tag_bytes_max: cache.tag_bytes_max },
+    }
+}
+
+fn freshness(lifetime: &Lifetime, now: Instant) -> Freshness {
+    Freshness {
+        stored_at: now,
+        initial_age: lifetime.initial_age,
+        fresh_for: lifetime.fresh,
+        stale_while_revalidate: lifetime.stale_while_revalidate,
+        stale_if_error: lifetime.stale_if_error,
+        must_revalidate: lifetime.must_revalidate,
+    }
+}
+
+/// The fields of a response that are kept: all but those bound to a connection or named as private.
+fn kept_header(resp: &ResponseHeader, lifetime: &Lifetime) -> ResponseHeader {
+    let mut kept = resp.clone();
+    for name in &lifetime.omit {
+        kept.remove_header(name);
+    }
+    kept
+}
+
+#[async_trait]
+impl ProxyHttp for Gateway {
+    type CTX = Context;
+
+    fn new_ctx(&self) -> Context {
+        Context::new(Instant::now(), SystemTime::now())
+    }
+
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
+        ctx.request_id = self.metrics.next_request_id();
+        self.admit(session, ctx).await
+    }
+
+    fn request_cache_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<()> {
+        if !ctx.target.as_ref().is_some_and(|target| target.cache) {
+            return Ok(());
+        }
+        let client = session.req_header();
+        match request::read(&client.method, &client.headers, self.config.cache.client_directives) {
+            Ok(demand) if !demand.no_store => {
+                ctx.demand = demand;
+                let mut overrides = CacheOptionOverrides::default();
+                overrides.wait_timeout = Some(self.config.cache.lock_wait);
+                session.cache.enable(
+                    self.cache.storage,
+                    None,
+                    Some(self.cache.uncacheable),
+                    Some(self.cache.lock),
+                    Some(overrides),
+                );
+            }
+            Ok(demand) => ctx.demand = demand,
+            Err(bypass) => ctx.bypass = Some(bypass),
+        }
+        Ok(())
+    }
+
+    fn cache_key_callback(&self, session: &Session, ctx: &mut Context) -> Result<CacheKey> {
+        let target = ctx.target.as_ref().ok_or_else(|| Error::new(ErrorType::InternalError))?;
+        let host = self.site.key_host(session.req_header())?;
+        let key = Arc::new(Key::new("http", &host, &target.path, target.query.as_deref()));
+        let mut cache_key = CacheKey::new(key.as_bytes(), "");
+        cache_key.set_primary_bin_override(key.hash());
+        ctx.key = Some(key);
+        Ok(cache_key)
+    }
+
+    async fn cache_hit_filter(
+        &self,
+        _session: &mut Session,
+        meta: &CacheMeta,
+        _hit: &mut HitHandler,
+        is_fresh: bool,
+        ctx: &mut Context,
+    ) -> Result<Option<ForcedFreshness>> {
+        let now = Instant::now();
+        let Some(storage::Stored(object)) = meta.extensions().get() else {
+            return Ok(None);
+        };
+        let freshness = &object.freshness;
+        let accepted =
+            ctx.demand.accepts(freshness.age(now), freshness.left(now), freshness.must_revalidate);
+        if accepted == is_fresh {
+            return Ok(None);
+        }
+        if accepted {
+            return Ok(Some(ForcedFreshness::ForceFresh)); // the client takes it stale
+        }
+        ctx.forward = Some(Forward::Request);
+        Ok(Some(ForcedFreshness::ForceExpired))
+    }
+
+    fn cache_vary_filter(&self, meta: &CacheMeta, _ctx: &mut Context, req: &RequestHeader) -> Option<HashBinary> {
+        let names = vary::names(meta.headers(), &self.rules.vary).ok()?;
+        vary::variance(&names, &req.headers)
+    }
+
+    async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
+        ctx.lease = None; // the place of the attempt before is free
+        let lease = self.pool.pick(&ctx.tried, Instant::now()).map_err(|none| {
+            self.metrics.shed.inc();
+            Error::because(ErrorType::HTTPStatus(503), "picking an origin", none).into_up()
+        })?;
+        let mut peer = HttpPeer::new(lease.node().address(), false, String::new());
+        peer.options = self.peer_options.clone();
+        ctx.tried.push(lease.index());
+        ctx.lease = Some(lease);
+        ctx.began = self.store.sequence();
+        ctx.request_time = SystemTime::now();
+        Ok(Box::new(peer))
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        upstream: &mut RequestHeader,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        self.forward(session, upstream, ctx)
+    }
+
+    async fn request_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        _end_of_stream: bool,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        ctx.body_bytes += body.as_ref().map_or(0, |piece| piece.len() as u64);
+        if ctx.body_bytes > self.config.limits.body_bytes_max.0 {
+            return Error::e_explain(ErrorType::HTTPStatus(413), "request body over the limit");
+        }
+        Ok(())
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        session: &mut Session,
+        resp: &mut ResponseHeader,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        if resp.status.is_informational() {
+            return Ok(());
+        }
+        ctx.answer_begun = true;
+        ctx.upstream_status = Some(resp.status.as_u16());
+        // Before the answer leaves: whoever reads it finds no older response here.
+        self.invalidate_after(session, resp, ctx);
+        Ok(())
+    }
+
+    fn upstream_response_body_filter(
+        &self,
+        _session: &mut Session,
+        _body: &mut Option<Bytes>,
+        end_of_stream: bool,
+        ctx: &mut Context,
+    ) -> Result<Option<Duration>> {
+        if end_of_stream {
+            ctx.lease = None; // a slow client does not make its origin look busy
+        }
+        Ok(None)
+    }
+
+    fn response_cache_filter(
+        &self,
+        session: &Session,
+        resp: &ResponseHeader,
+        ctx: &mut Context,
+    ) -> Result<RespCacheable> {
+        let Some(key) = ctx.key.clone() else {
+            return Ok(RespCacheable::Uncacheable(NoCacheReason::NeverEnabled));
+        };
+        match storable::decide(&self.exchange(session, resp, ctx), &self.rules) {
+            Decision::Store(lifetime) => {
+                let plan = FillPlan {
+                    key,
+                    freshness: freshness(&lifetime, Instant::now()),
+                    tags: lifetime.tags.clone(),
+                    began: ctx.began,
+                };
+                let header = kept_header(resp, &lifetime);
+                Ok(RespCacheable::Cacheable(storage::new_meta(plan, header, SystemTime::now())))
+            }
+            Decision::Refuse(reason) => {
+                ctx.refused = Some(reason.as_str());
+                // A failure says nothing about the next answer: it is not remembered, and one waiter tries again.
+                let failed = resp.status.is_server_error();
+                let reason = if failed { NoCacheReason::UpstreamError } else { NoCacheReason::Custom(reason.as_str()) };
+                Ok(RespCacheable::Uncacheable(reason))
+            }
+        }
+    }
+
+    fn cache_not_modified_filter(
+        &self,
+        session: &Session,
+        resp: &ResponseHeader,
+        _ctx: &mut Context,
+    ) -> Result<bool> {
+        Ok(resp.status == StatusCode::OK
+            && conditional::not_modified(&session.req_header().headers, &resp.headers))
+    }
+
+    fn should_serve_stale(&self, _session: &mut Session, _ctx: &mut Context, error: Option<&Error>) -> bool {
+        // Without an error this is stale-while-revalidate; the windows themselves are in the entry.
+        error.is_none_or(|error| *error.esource() == ErrorSource::Upstream)
+    }
+
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        resp: &mut ResponseHeader,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        self.finish_header(session, resp, ctx)
+    }
+
+    fn fail_to_connect(
+        &self,
+        _session: &mut Session,
+        _peer: &HttpPeer,
+        ctx: &mut Context,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        self.eject(ctx);
+        // Nothing was sent: any method may try the next node.
+        error.set_retry(self.attempts_left(ctx));
+        error
+    }
+
+    fn error_while_proxy(
+        &self,
+        peer: &HttpPeer,
+        session: &mut Session,
+        error: Box<Error>,
+        ctx: &mut Context,
+        _client_reused: bool,
+    ) -> Box<Error> {
+        let mut error = error.more_context(format!("Peer: {peer}"));
+        if *error.esource() == ErrorSource::Upstream && *error.etype() != ErrorType::ReadTimedout {
+            self.eject(ctx);
+        }
+        // Safe methods only: a PUT of a counter counts again each time. And only while the client has seen nothing.
+        let safe = matches!(session.req_header().method, Method::GET | Method::HEAD);
+        let unanswered = !ctx.answer_begun && session.response_written().is_none();
+        let from_origin = *error.esource() == ErrorSource::Upstream;
+        let in_time = *error.etype() != ErrorType::ReadTimedout;
+        error.set_retry(safe && unanswered && from_origin && in_time && self.attempts_left(ctx));
+        error
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
+        let Some(status) = error::status(error) else {
+            return FailToProxy { error_code: 0, can_reuse_downstream: false };
+        };
+        if session.response_written().is_none()
+            && let Err(failed) = self.refuse(session, ctx, &Problem::of_status(status), false).await
+        {
+            tracing::debug!(error = %failed, "the client went before its error answer");
+        }
+        FailToProxy { error_code: status.as_u16(), can_reuse_downstream: false }
+    }
+
+    async fn logging(&self, session: &mut Session, _error: Option<&Error>, ctx: &mut Context) {
+        ctx.lease = None;
+        self.metrics.request(session.response_written().map(|resp| resp.status), session.cache.phase(), ctx.arrived);
+    }
+
+    fn suppress_error_log(&self, _session: &Session, _ctx: &Context, error: &Error) -> bool {
+        // A client that goes away is its own affair, and an error answered from the table is counted, not logged.
+        *error.esource() == ErrorSource::Downstream || matches!(error.etype(), ErrorType::HTTPStatus(_))
+    }
+
+    fn suppress_proxy_warn_log(
+        &self,
+        _session: &Session,
+        _ctx: &Context,
+        _error: &Error,
+        context: ProxyWarnLogContext,
+    ) -> bool {
+        matches!(context, ProxyWarnLogContext::DownstreamCache)
+    }
+
+    fn request_summary(&self, session: &Session, ctx: &Context) -> String {
+        let path = ctx.target.as_ref().map_or("", |target| target.path.as_str());
+        format!("{} {path} id={}", session.req_header().method, ctx.request_id)
+    }
+}
+
+impl Gateway {
+    fn eject(&self, ctx: &Context) {
+        if let Some(lease) = &ctx.lease {
+            self.pool.eject(lease.index(), Instant::now());
+        }
+    }
+}

@@ -1,0 +1,342 @@
+//! What the gateway says itself, and the header fields it sets on what others say.
+
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::header::{self, HeaderName, HeaderValue};
+use http::{Method, StatusCode};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::proxy::Session;
+use pingora::{Error, ErrorType, Result};
+use pingora_cache::{CachePhase, HttpCache};
+
+use super::{Context, Gateway, X_REQUEST_ID};
+use crate::error::Problem;
+use crate::policy::auth;
+use crate::policy::status::{CacheStatus, Forward, Outcome};
+
+static CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+static CDN_CACHE_CONTROL: HeaderName = HeaderName::from_static("cdn-cache-control");
+static CACHE_GROUPS: HeaderName = HeaderName::from_static("cache-groups");
+static CACHE_GROUP_INVALIDATION: HeaderName = HeaderName::from_static("cache-group-invalidation");
+static SURROGATE_KEY: HeaderName = HeaderName::from_static("surrogate-key");
+static CACHE_TAG: HeaderName = HeaderName::from_static("cache-tag");
+static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+static FORWARDED: HeaderName = HeaderName::from_static("forwarded");
+/// Fields by which a client could make an origin answer for another URL or method than the one keyed.
+static OVERRIDES: [HeaderName; 7] = [
+    HeaderName::from_static("x-original-url"),
+    HeaderName::from_static("x-rewrite-url"),
+    HeaderName::from_static("x-forwarded-prefix"),
+    HeaderName::from_static("x-forwarded-port"),
+    HeaderName::from_static("x-http-method-override"),
+    HeaderName::from_static("x-http-method"),
+    HeaderName::from_static("x-method-override"),
+];
+
+/// How long the rest of a request body is read after an early answer, so that the client gets that answer.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Methods that are passed on; CONNECT, TRACE and inventions are not.
+const METHODS: [Method; 7] = [
+    Method::GET,
+    Method::HEAD,
+    Method::POST,
+    Method::PUT,
+    Method::PATCH,
+    Method::DELETE,
+    Method::OPTIONS,
+];
+
+impl Gateway {
+    /// Lets a request in, or answers it: true when it is answered.
+    pub(super) async fn admit(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
+        let limits = &self.config.limits;
+        session.as_mut().set_read_timeout(Some(limits.read_timeout));
+        session.as_mut().set_write_timeout(Some(limits.write_timeout));
+        session.as_mut().set_total_drain_timeout(Some(DRAIN_TIMEOUT));
+        session.as_mut().set_keepalive(Some(limits.keepalive_timeout.as_secs()));
+        let req = session.req_header();
+        if let Some(problem) = self.refusal(req) {
+            return self.refuse(session, ctx, &problem, false).await;
+        }
+        let path = req.uri.path();
+        if let Some(token) = self.site.loaderio_token(path)
+            && matches!(req.method, Method::GET | Method::HEAD)
+        {
+            let token = Bytes::copy_from_slice(token.as_bytes());
+            return self.answer_text(session, ctx, token).await;
+        }
+        if req.method == Method::OPTIONS && self.cors.is_some() {
+            return self.answer_preflight(session, ctx).await;
+        }
+        if !self.site.admits(auth::token(&req.headers)) {
+            let problem = Problem::new(StatusCode::UNAUTHORIZED, "A known token is required.");
+            return self.refuse(session, ctx, &problem, true).await;
+        }
+        match self.site.resolve(path, req.uri.query()) {
+            Ok(target) => ctx.target = Some(target),
+            Err(bad) => {
+                let problem = Problem::new(bad.status(), format!("The path cannot be served: {bad}."));
+                return self.refuse(session, ctx, &problem, true).await;
+            }
+        }
+        self.admit_body(session, ctx).await
+    }
+
+    /// What is wrong with a request as such.
+    fn refusal(&self, req: &RequestHeader) -> Option<Problem> {
+        let limits = &self.config.limits;
+        let target_bytes = req.uri.path_and_query().map_or(0, |target| target.as_str().len());
+        if !METHODS.contains(&req.method) {
+            return Some(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "The method is not served here."));
+        }
+        if target_bytes > limits.target_bytes_max.as_usize() {
+            return Some(Problem::new(StatusCode::URI_TOO_LONG, "The request target is too long."));
+        }
+        let fields = req.headers.len();
+        let bytes: usize = req.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+        if fields > limits.header_fields_max || bytes > limits.header_bytes_max.as_usize() {
+            let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+            return Some(Problem::new(status, "The request header is too large."));
+        }
+        if self.site.host(req).is_err() {
+            let detail = "The Host field is missing, malformed or names no host served here.";
+            return Some(Problem::new(StatusCode::BAD_REQUEST, detail));
+        }
+        ambiguous_length(req).then(|| Problem::new(StatusCode::BAD_REQUEST, "The body's length is ambiguous."))
+    }
+
+    /// Reads and drops the body of a GET or HEAD, and refuses one that is declared too large, before anything else is done.
+    async fn admit_body(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
+        let limits = &self.config.limits;
+        let req = session.req_header();
+        let declared = content_length(req);
+        let ignored = matches!(req.method, Method::GET | Method::HEAD);
+        let bound = if ignored { limits.drain_bytes_max } else { limits.body_bytes_max };
+        if declared.is_some_and(|length| length > bound.0) {
+            return self.refuse(session, ctx, &Problem::of_status(StatusCode::PAYLOAD_TOO_LARGE), false).await;
+        }
+        if !ignored {
+            return Ok(false);
+        }
+        let mut drained = 0;
+        while let Some(piece) = session.as_mut().read_request_body().await? {
+            drained += piece.len() as u64;
+            if drained > bound.0 {
+                return self.refuse(session, ctx, &Problem::of_status(StatusCode::PAYLOAD_TOO_LARGE), false).await;
+            }
+        }
+        Ok(false)
+    }
+
+    /// Answers with a problem document. `keep`: whether the connection may serve another request.
+    pub(super) async fn refuse(
+        &self,
+        session: &mut Session,
+        ctx: &Context,
+        problem: &Problem,
+        keep: bool,
+    ) -> Result<bool> {
+        let body = Bytes::from(problem.to_json());
+        let mut resp = ResponseHeader::build(problem.status, Some(12))?;
+        resp.insert_header(header::CONTENT_TYPE, "application/problem+json")?;
+        if let Some(seconds) = problem.retry_after() {
+            resp.insert_header(header::RETRY_AFTER, seconds)?;
+        }
+        if problem.status == StatusCode::UNAUTHORIZED {
+            resp.insert_header(header::WWW_AUTHENTICATE, "Bearer")?;
+        }
+        if problem.status == StatusCode::METHOD_NOT_ALLOWED {
+            resp.insert_header(header::ALLOW, "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")?;
+        }
+        if !keep {
+            session.as_mut().set_keepalive(None);
+        }
+        self.send_own(session, ctx, resp, body).await
+    }
+
+    async fn answer_text(&self, session: &mut Session, ctx: &Context, body: Bytes) -> Result<bool> {
+        let mut resp = ResponseHeader::build(StatusCode::OK, Some(8))?;
+        resp.insert_header(header::CONTENT_TYPE, "text/plain; charset=utf-8")?;
+        self.send_own(session, ctx, resp, body).await
+    }
+
+    async fn answer_preflight(&self, session: &mut Session, ctx: &Context) -> Result<bool> {
+        let mut resp = ResponseHeader::build(StatusCode::NO_CONTENT, Some(8))?;
+        for (name, value) in self.cors.iter().flat_map(|cors| cors.preflight()) {
+            resp.insert_header(name, value.clone())?;
+        }
+        resp.insert_header(&X_REQUEST_ID, &ctx.request_id)?;
+        session.write_response_header(Box::new(resp), true).await?;
+        Ok(true)
+    }
+
+    /// Sends an answer of the gateway's own, which nobody may keep.
+    async fn send_own(
+        &self,
+        session: &mut Session,
+        ctx: &Context,
+        mut resp: ResponseHeader,
+        body: Bytes,
+    ) -> Result<bool> {
+        resp.insert_header(header::CACHE_CONTROL, "private, no-store")?;
+        resp.insert_header(header::CONTENT_LENGTH, body.len())?;
+        self.add_every(&mut resp, ctx)?;
+        let head_only = session.req_header().method == Method::HEAD;
+        session.write_response_header(Box::new(resp), head_only).await?;
+        if !head_only {
+            session.write_response_body(Some(body), true).await?;
+        }
+        Ok(true)
+    }
+
+    fn add_every(&self, resp: &mut ResponseHeader, ctx: &Context) -> Result<()> {
+        for (name, value) in self.cors.iter().flat_map(|cors| cors.every()) {
+            resp.insert_header(name, value.clone())?;
+        }
+        resp.insert_header(&X_REQUEST_ID, &ctx.request_id)
+    }
+
+    /// Makes the request that goes to the origin: canonical target, our forwarding fields, nobody's credentials on what
+    /// many will share.
+    pub(super) fn forward(
+        &self,
+        session: &Session,
+        upstream: &mut RequestHeader,
+        ctx: &Context,
+    ) -> Result<()> {
+        let target = ctx.target.as_ref().ok_or_else(|| Error::new(ErrorType::InternalError))?;
+        match &target.query {
+            Some(query) => upstream.set_raw_path(format!("{}?{query}", target.path).as_bytes())?,
+            None => upstream.set_raw_path(target.path.as_bytes())?,
+        }
+        for name in OVERRIDES.iter().chain([&FORWARDED]) {
+            upstream.remove_header(name);
+        }
+        let client = session.client_addr().and_then(|address| address.as_inet()).map(|inet| inet.ip());
+        match client {
+            Some(ip) => upstream.insert_header(&X_FORWARDED_FOR, ip.to_string())?,
+            None => drop(upstream.remove_header(&X_FORWARDED_FOR)),
+        }
+        upstream.insert_header(&X_FORWARDED_PROTO, "http")?;
+        match session.req_header().headers.get(header::HOST) {
+            Some(host) => upstream.insert_header(&X_FORWARDED_HOST, host.clone())?,
+            None => drop(upstream.remove_header(&X_FORWARDED_HOST)),
+        }
+        upstream.insert_header(&X_REQUEST_ID, &ctx.request_id)?;
+        if matches!(session.req_header().method, Method::GET | Method::HEAD) {
+            // The body was drained; its framing must not announce one.
+            upstream.remove_header(&header::CONTENT_LENGTH);
+            upstream.remove_header(&header::TRANSFER_ENCODING);
+        }
+        if session.cache.enabled() {
+            // One representation a key: the origin answers without a content coding.
+            upstream.insert_header(header::ACCEPT_ENCODING, "identity")?;
+            if target.route.is_some() {
+                upstream.remove_header(&header::COOKIE);
+                upstream.remove_header(&header::AUTHORIZATION);
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets the gateway's fields on an answer from the cache or the origin.
+    pub(super) fn finish_header(
+        &self,
+        session: &Session,
+        resp: &mut ResponseHeader,
+        ctx: &Context,
+    ) -> Result<()> {
+        if self.config.cache.strip_cache_headers {
+            for name in [&CDN_CACHE_CONTROL, &CACHE_GROUPS, &CACHE_GROUP_INVALIDATION, &SURROGATE_KEY, &CACHE_TAG] {
+                resp.remove_header(name);
+            }
+        }
+        if let Some(prefix) = ctx.target.as_ref().and_then(|target| target.prefix.as_deref()) {
+            prepend_to_location(resp, prefix)?;
+        }
+        let status = self.cache_status(session, ctx);
+        resp.insert_header(&CACHE_STATUS, status)?;
+        self.add_every(resp, ctx)
+    }
+
+    fn cache_status(&self, session: &Session, ctx: &Context) -> HeaderValue {
+        let cache = &session.cache;
+        let (outcome, detail) = outcome(cache, &session.req_header().method, ctx);
+        let ttl = cache.maybe_cache_meta().map(|meta| seconds_left(meta.fresh_until(), SystemTime::now()));
+        let filled = matches!(cache.phase(), CachePhase::Miss | CachePhase::Expired);
+        let status = CacheStatus {
+            cache: &self.config.cache.name,
+            outcome,
+            fwd_status: matches!(cache.phase(), CachePhase::Revalidated | CachePhase::RevalidatedNoCache(_))
+                .then_some(304),
+            ttl: ttl.filter(|_| outcome == Outcome::Hit),
+            stored: filled && ctx.refused.is_none(),
+            collapsed: outcome == Outcome::Hit && cache.lock_duration().is_some(),
+            key: None,
+            detail,
+        };
+        status.to_value()
+    }
+}
+
+/// Whether the cache answered, why it did not, and what else is worth telling.
+fn outcome(cache: &HttpCache, method: &Method, ctx: &Context) -> (Outcome, Option<&'static str>) {
+    let forward = |reason| Outcome::Forward(reason);
+    match cache.phase() {
+        CachePhase::Hit => (Outcome::Hit, None),
+        CachePhase::Stale => (Outcome::Hit, Some("stale-if-error")),
+        CachePhase::StaleUpdating => (Outcome::Hit, Some("stale-while-revalidate")),
+        CachePhase::Miss => (forward(Forward::UriMiss), ctx.refused),
+        CachePhase::Expired | CachePhase::Revalidated | CachePhase::RevalidatedNoCache(_) => {
+            (forward(ctx.forward.unwrap_or(Forward::Stale)), ctx.refused)
+        }
+        CachePhase::Bypass => (forward(Forward::Bypass), Some("uncacheable-lately")),
+        CachePhase::Disabled(_) | CachePhase::Uninit | CachePhase::CacheKey => {
+            let safe = matches!(*method, Method::GET | Method::HEAD);
+            match (safe, ctx.key.is_some()) {
+                (false, _) => (forward(Forward::Method), None),
+                (true, true) => (forward(Forward::UriMiss), ctx.refused),
+                (true, false) => (forward(Forward::Bypass), ctx.bypass.map(|bypass| bypass.as_str())),
+            }
+        }
+    }
+}
+
+fn seconds_left(until: SystemTime, now: SystemTime) -> i64 {
+    let seconds = |length: Duration| i64::try_from(length.as_secs()).unwrap_or(i64::MAX);
+    match until.duration_since(now) {
+        Ok(left) => seconds(left),
+        Err(past) => -seconds(past.duration()),
+    }
+}
+
+fn prepend_to_location(resp: &mut ResponseHeader, prefix: &str) -> Result<()> {
+    let relative = resp
+        .headers
+        .get(header::LOCATION)
+        .and_then(|location| location.to_str().ok())
+        .filter(|location| location.starts_with('/') && !location.starts_with("//"))
+        .map(|location| format!("{prefix}{location}"));
+    match relative {
+        Some(location) => resp.insert_header(header::LOCATION, location),
+        None => Ok(()),
+    }
+}
+
+fn content_length(req: &RequestHeader) -> Option<u64> {
+    req.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Whether two readers could disagree about where the body ends (RFC 9112 section 6.3).
+fn ambiguous_length(req: &RequestHeader) -> bool {
+    let mut lengths = req.headers.get_all(header::CONTENT_LENGTH).iter();
+    let plain = |length: &HeaderValue| !length.is_empty() && length.as_bytes().iter().all(u8::is_ascii_digit);
+    let first = lengths.next();
+    let repeated = lengths.next().is_some();
+    let transfer_coded = req.headers.contains_key(header::TRANSFER_ENCODING);
+    repeated || first.is_some_and(|length| !plain(length) || transfer_coded)
+}

@@ -1,0 +1,66 @@
+//! What one request carries from filter to filter.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use crate::balance::Lease;
+use crate::policy::key::Key;
+use crate::policy::request::{Bypass, Demand};
+use crate::policy::route::Target;
+use crate::policy::status::Forward;
+use crate::purge::Sequence;
+
+/// The state of one request.
+pub struct Context {
+    pub(super) request_id: String,
+    /// Canonical path and query; set by the request filter.
+    pub(super) target: Option<Target>,
+    /// The cache key, when the cache is in use for this request.
+    pub(super) key: Option<Arc<Key>>,
+    /// What the request demands of a stored response.
+    pub(super) demand: Demand,
+    /// Why the cache is not in use.
+    pub(super) bypass: Option<Bypass>,
+    /// Why the origin was asked although something was stored.
+    pub(super) forward: Option<Forward>,
+    /// Why the response was not kept.
+    pub(super) refused: Option<&'static str>,
+    /// The place at the origin; replaced at each attempt, given back at the end of the origin's answer or of the request.
+    pub(super) lease: Option<Lease>,
+    /// Nodes tried so far.
+    pub(super) tried: Vec<usize>,
+    /// The origin's answer has begun: no other attempt may follow.
+    pub(super) answer_begun: bool,
+    /// Its status.
+    pub(super) upstream_status: Option<u16>,
+    /// The purge number when the newest attempt began.
+    pub(super) began: Sequence,
+    /// When the newest attempt began.
+    pub(super) request_time: SystemTime,
+    /// When the request arrived.
+    pub(super) arrived: Instant,
+    /// Bytes of the request body so far.
+    pub(super) body_bytes: u64,
+}
+
+impl Context {
+    pub(super) fn new(now: Instant, wall: SystemTime) -> Self {
+        Self {
+            request_id: String::new(),
+            target: None,
+            key: None,
+            demand: Demand::default(),
+            bypass: None,
+            forward: None,
+            refused: None,
+            lease: None,
+            tried: Vec::new(),
+            answer_begun: false,
+            upstream_status: None,
+            began: 0,
+            request_time: wall,
+            arrived: now,
+            body_bytes: 0,
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! What a write makes invalid (RFC 9111 section 4.4, RFC 9875 section 3): before its answer is sent on.
+
+use std::borrow::Cow;
+
+use http::{HeaderMap, Method, header};
+use pingora::http::ResponseHeader;
+use pingora::proxy::Session;
+
+use super::{Context, Gateway};
+use crate::policy::groups;
+use crate::policy::key::Key;
+use crate::purge::Scope;
+
+impl Gateway {
+    /// After a successful unsafe request: its target, `Location` and `Content-Location` on the same host, and the groups the
+    /// answer names.
+    pub(super) fn invalidate_after(&self, session: &Session, resp: &ResponseHeader, ctx: &Context) {
+        let req = session.req_header();
+        let unsafe_method = !matches!(req.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE);
+        if !unsafe_method || !(resp.status.is_success() || resp.status.is_redirection()) {
+            return;
+        }
+        let (Some(target), Ok(host)) = (&ctx.target, self.site.key_host(req)) else {
+            return;
+        };
+        let mut keys = vec![Key::new("http", &host, &target.path, target.query.as_deref())];
+        keys.extend(self.located(&resp.headers, &host));
+        let invalidated = groups::invalidated(&resp.headers, &self.rules.tags);
+        let groups = match &invalidated {
+            Ok(groups) => groups.as_slice(),
+            Err(bad) => {
+                // What was meant cannot be known: everything goes, rather than something stale staying.
+                tracing::error!(%bad, path = %target.path, "unreadable Cache-Group-Invalidation: purging everything");
+                self.store.purge(&[Scope::All]);
+                return;
+            }
+        };
+        let mut scopes: Vec<Scope<'_>> = keys.iter().map(|key| Scope::Key(key.hash())).collect();
+        scopes.extend(groups.iter().map(|group| Scope::Tag(group)));
+        self.store.purge(&scopes);
+    }
+
+    /// The keys of `Location` and `Content-Location`, if they are on the same host.
+    fn located(&self, headers: &HeaderMap, host: &str) -> Vec<Key> {
+        [header::LOCATION, header::CONTENT_LOCATION]
+            .iter()
+            .filter_map(|name| headers.get(name)?.to_str().ok())
+            .filter_map(|location| self.same_host(location, host))
+            .collect()
+    }
+
+    fn same_host(&self, location: &str, host: &str) -> Option<Key> {
+        let path: Cow<'_, str> = if location.starts_with('/') && !location.starts_with("//") {
+            location.into()
+        } else {
+            let uri: http::Uri = location.parse().ok()?;
+            let named = crate::policy::key::canonical_host("http", uri.authority()?.as_str()).ok()?;
+            (named == host).then(|| uri.path_and_query().map(|target| target.as_str().to_owned()))??.into()
+        };
+        let (path, query) = match path.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (&*path, None),
+        };
+        let target = self.site.resolve(path, query).ok()?;
+        Some(Key::new("http", host, &target.path, target.query.as_deref()))
+    }
+}

@@ -1,0 +1,134 @@
+//! Builds the gateway from its configuration: listeners, services, and what they share.
+
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use pingora::apps::HttpServerOptions;
+use pingora::listeners::ListenerConfig;
+use pingora::protocols::l4::stream::L4BufferSettings;
+use pingora::proxy::ProxyServiceBuilder;
+use pingora::server::Server;
+use pingora::server::configuration::ServerConf;
+use pingora::services::background::background_service;
+
+use crate::admin::{Admin, AdminService, Token};
+use crate::balance::{HealthChecks, Node, Pool};
+use crate::config::{Address, Config};
+use crate::metrics::Metrics;
+use crate::proxy::Gateway;
+use crate::site::Site;
+use crate::store::{Limits, Store};
+
+/// Builds a server that is ready to run.
+///
+/// # Errors
+/// A listener that cannot be bound, an origin's name that does not resolve, a token file that cannot be used.
+pub fn build(config: Config) -> Result<Server> {
+    let config = Arc::new(config);
+    probe(config.listen)?;
+    let site = Arc::new(Site::new(&config)?);
+    let metrics = Arc::new(Metrics::new()?);
+    let store = Store::new(Limits {
+        budget_bytes: config.cache.budget.as_usize(),
+        object_bytes_max: config.cache.object_max.as_usize(),
+        shards: config.threads,
+    });
+    let (pool, checked) = pool(&config)?;
+    let conf = server_conf(&config);
+    let mut server = Server::new_with_opt_and_conf(None, conf);
+    server.bootstrap();
+
+    let gateway = Gateway::new(
+        Arc::clone(&config),
+        Arc::clone(&site),
+        Arc::clone(&store),
+        Arc::clone(&pool),
+        Arc::clone(&metrics),
+    )?;
+    let mut options = HttpServerOptions::default();
+    options.keepalive_request_limit = Some(config.limits.keepalive_requests_max);
+    let mut proxy = ProxyServiceBuilder::new(&server.configuration, gateway)
+        .name("gateway")
+        .server_options(options)
+        .build();
+    let buffers = L4BufferSettings::new(
+        config.limits.read_buffer.as_usize(),
+        config.limits.write_buffer.as_usize(),
+    );
+    proxy.add_listener(ListenerConfig::tcp(config.listen.to_string()).l4_buffer(buffers));
+    server.add_service(proxy);
+    let checks = HealthChecks::new(checked, &config.upstream.health)?;
+    server.add_service(background_service("health checks", checks));
+    if let Some(settings) = &config.admin {
+        let listener = bind(settings.listen, "admin")?;
+        let token = admin_token(settings.token_file.clone(), settings.listen)?;
+        let admin = Admin { token, site, store, pool, metrics, started: Instant::now() };
+        server.add_service(background_service("admin", AdminService::new(listener, admin)));
+    }
+    Ok(server)
+}
+
+fn server_conf(config: &Config) -> ServerConf {
+    ServerConf {
+        threads: config.threads,
+        // One thread steals from nobody.
+        work_stealing: config.threads > 1,
+        upstream_keepalive_pool_size: config.upstream.pool_size,
+        max_retries: config.upstream.attempts,
+        grace_period_seconds: Some(0),
+        graceful_shutdown_timeout_seconds: Some(config.limits.shutdown_grace.as_secs()),
+        ..ServerConf::default()
+    }
+}
+
+/// Finds out before anything starts that the public port is free: Pingora itself would panic in a thread.
+fn probe(address: SocketAddr) -> Result<()> {
+    bind(address, "public").map(drop)
+}
+
+fn bind(address: SocketAddr, which: &str) -> Result<TcpListener> {
+    TcpListener::bind(address).with_context(|| format!("binding the {which} listener to {address}"))
+}
+
+type Checked = Vec<(SocketAddr, Arc<Node>)>;
+
+fn pool(config: &Config) -> Result<(Arc<Pool>, Checked)> {
+    let mut nodes = Vec::new();
+    let mut check_at = Vec::new();
+    for node in &config.upstream.nodes {
+        let address = resolve(&node.address)?;
+        check_at.push(node.private.as_ref().map_or(Ok(address), resolve)?);
+        nodes.push(Node::new(address.to_string(), node.weight));
+    }
+    let pool = Arc::new(Pool::new(nodes, config.upstream.in_flight_max));
+    let checked = check_at.into_iter().zip(pool.nodes().iter().cloned()).collect();
+    Ok((pool, checked))
+}
+
+fn resolve(address: &Address) -> Result<SocketAddr> {
+    match address {
+        Address::Ip(address) => Ok(*address),
+        Address::Name { host, port } => {
+            let mut found = (host.as_str(), *port)
+                .to_socket_addrs()
+                .with_context(|| format!("resolving the origin {host}:{port}"))?;
+            found.next().with_context(|| format!("the origin {host}:{port} has no address"))
+        }
+    }
+}
+
+fn admin_token(file: Option<PathBuf>, listen: SocketAddr) -> Result<Token> {
+    let path = match file {
+        Some(path) => path,
+        None if listen.ip().is_loopback() => {
+            std::env::temp_dir().join(format!("gateway-admin-{}.token", listen.port()))
+        }
+        None => bail!("the admin listener {listen} is not a loopback address: it needs a token file"),
+    };
+    let token = Token::read_or_create(&path).with_context(|| format!("the admin token file {}", path.display()))?;
+    tracing::info!(file = %path.display(), %listen, "admin listener asks for the token in this file");
+    Ok(token)
+}

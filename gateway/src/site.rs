@@ -1,0 +1,147 @@
+//! What the gateway serves, compiled from the configuration once: targets, hosts, tokens.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+
+use anyhow::Context as _;
+use http::header;
+use pingora::http::RequestHeader;
+use pingora::{Error, ErrorType, Result};
+
+use crate::config::Config;
+use crate::policy::auth::Tokens;
+use crate::policy::key::{self, Key};
+use crate::policy::loadtest;
+use crate::policy::route::{BadTarget, Routes, Target};
+
+/// The compiled view of one site.
+pub struct Site {
+    routes: Routes,
+    /// The host of every key, whatever a request says.
+    host: Option<String>,
+    /// Hosts that are served; empty means any.
+    hosts: HashSet<String>,
+    loaderio_tokens: Vec<String>,
+    /// The accepted tokens; `None` when any request passes.
+    tokens: Option<Tokens>,
+}
+
+/// A URL that a purge names.
+#[derive(Debug)]
+pub enum Named {
+    /// An absolute URL.
+    Key(Box<Key>),
+    /// A path with its query, on every host.
+    Path(Target),
+}
+
+/// Why a URL cannot be purged.
+#[derive(Debug, thiserror::Error)]
+pub enum BadUrl {
+    /// Neither a path nor an absolute http URL.
+    #[error("neither a path nor an absolute http or https URL")]
+    Form,
+    /// A host that no key can hold.
+    #[error(transparent)]
+    Host(#[from] key::BadHost),
+    /// A path that no request could have.
+    #[error(transparent)]
+    Target(#[from] BadTarget),
+}
+
+impl Site {
+    /// Compiles routes and reads the token file, if there is one.
+    ///
+    /// # Errors
+    /// Routes that contradict each other, or a token file that cannot be read or holds too much.
+    pub fn new(config: &Config) -> anyhow::Result<Self> {
+        Ok(Self {
+            routes: Routes::compile(&config.http, &config.routes)?,
+            host: config.http.host.clone(),
+            hosts: config.http.hosts.iter().cloned().collect(),
+            loaderio_tokens: config.loadtest.loaderio_tokens.clone(),
+            tokens: read_tokens(config)?,
+        })
+    }
+
+    /// The canonical form of a request target as received.
+    ///
+    /// # Errors
+    /// Why the target is refused.
+    pub fn resolve(&self, path: &str, query: Option<&str>) -> Result<Target, BadTarget> {
+        self.routes.resolve(path, query)
+    }
+
+    /// The host that goes into the key.
+    ///
+    /// # Errors
+    /// 400 for a host that is missing, malformed or not served.
+    pub fn key_host(&self, req: &RequestHeader) -> Result<Cow<'_, str>> {
+        match &self.host {
+            Some(host) => Ok(Cow::Borrowed(host)),
+            None => self.host(req).map(Cow::Owned),
+        }
+    }
+
+    /// The canonical host a request names.
+    ///
+    /// # Errors
+    /// 400 for a host that is missing, malformed or not served.
+    pub fn host(&self, req: &RequestHeader) -> Result<String> {
+        let bad = || Error::explain(ErrorType::HTTPStatus(400), "missing, malformed or unknown host").into_down();
+        let raw = match req.uri.authority() {
+            Some(authority) => authority.as_str(),
+            None => req.headers.get(header::HOST).and_then(|host| host.to_str().ok()).ok_or_else(bad)?,
+        };
+        let host = key::canonical_host("http", raw).map_err(|_| bad())?;
+        if self.hosts.is_empty() || self.hosts.contains(&host) { Ok(host) } else { Err(bad()) }
+    }
+
+    /// The loader.io token that a path asks for: `/<token>` with nothing, `/`, `.txt` or `.html` behind it.
+    pub fn loaderio_token(&self, path: &str) -> Option<&str> {
+        loadtest::verification(path, &self.loaderio_tokens)
+    }
+
+    /// Whether a request with this token may pass.
+    pub fn admits(&self, token: Option<&str>) -> bool {
+        self.tokens.as_ref().is_none_or(|tokens| token.is_some_and(|token| tokens.contains(token)))
+    }
+
+    /// Reads a URL that a purge names.
+    ///
+    /// # Errors
+    /// Why it names nothing.
+    pub fn named(&self, url: &str) -> Result<Named, BadUrl> {
+        if url.starts_with('/') {
+            let (path, query) = split_query(url);
+            return Ok(Named::Path(self.resolve(path, query)?));
+        }
+        let uri: http::Uri = url.parse().map_err(|_| BadUrl::Form)?;
+        let (Some("http" | "https"), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
+            return Err(BadUrl::Form);
+        };
+        let host = match &self.host {
+            Some(host) => host.clone(),
+            None => key::canonical_host("http", authority.as_str())?,
+        };
+        let target = self.resolve(uri.path(), uri.query())?;
+        Ok(Named::Key(Box::new(Key::new("http", &host, &target.path, target.query.as_deref()))))
+    }
+}
+
+fn split_query(url: &str) -> (&str, Option<&str>) {
+    match url.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (url, None),
+    }
+}
+
+fn read_tokens(config: &Config) -> anyhow::Result<Option<Tokens>> {
+    let (true, Some(file)) = (config.auth.required, &config.auth.tokens_file) else {
+        return Ok(None);
+    };
+    let text = std::fs::read_to_string(file)
+        .with_context(|| format!("reading auth.tokens_file {}", file.display()))?;
+    let tokens = Tokens::parse(&text).with_context(|| format!("auth.tokens_file {}", file.display()))?;
+    Ok(Some(tokens))
+}

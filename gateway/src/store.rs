@@ -1,0 +1,271 @@
+//! What the cache keeps, for how many bytes, under which groups.
+//!
+//! Promises: the bytes of bodies, headers, keys, index and fills in flight never exceed the budget; a purge takes effect
+//! before it returns, also on fills in flight; a reader that has begun keeps its bytes whatever happens to the entry.
+//! Never: knows of the proxy's types, reads a clock, or does I/O. Limits: [`Limits`].
+
+mod fill;
+mod ghost;
+mod ledger;
+mod object;
+mod queue;
+mod shard;
+mod tags;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+pub use fill::{BodyReader, FillFailed, FillWriter};
+pub use ledger::Ledger;
+pub use object::{Body, Freshness, Head, Object, Variance};
+
+use crate::policy::key::Key;
+use crate::purge::{PurgeTable, Scope, Sequence};
+use ledger::Charge;
+use shard::{Removed, Shard};
+
+/// The bounds of a store, all in bytes unless said otherwise.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Everything kept together: bodies, headers, keys, index, fills in flight.
+    pub budget_bytes: usize,
+    /// The largest body that is kept.
+    pub object_bytes_max: usize,
+    /// Independent parts, each with a lock of its own. One per thread is enough.
+    pub shards: usize,
+}
+
+/// What a purge removed, and the number by which audits know it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Purged {
+    /// The purge's sequence number: fills begun before it are never stored.
+    pub sequence: Sequence,
+    /// Entries removed, fills in flight included; each variant counts.
+    pub objects: usize,
+    /// Their bytes on the ledger.
+    pub bytes: usize,
+}
+
+/// A snapshot of the store's counters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stats {
+    /// Entries that a lookup can find, fills in flight included.
+    pub objects: usize,
+    /// Bytes on the ledger now, those of readers of removed entries included.
+    pub used_bytes: usize,
+    /// The ledger's bound.
+    pub budget_bytes: usize,
+    /// Entries removed to make room, since start.
+    pub evictions: u64,
+    /// Distinct groups in the index.
+    pub tags: usize,
+}
+
+/// A fill that is about to begin: the response header has arrived.
+pub struct NewFill {
+    /// The key it will be found under.
+    pub key: Arc<Key>,
+    /// The variant, if the response varies.
+    pub variance: Option<Variance>,
+    /// Status and header fields.
+    pub head: Head,
+    /// How long it may be used.
+    pub freshness: Freshness,
+    /// Its groups, without duplicates.
+    pub tags: Vec<Box<str>>,
+    /// The purge sequence number at which its origin request began.
+    pub began: Sequence,
+}
+
+/// The cache's memory.
+pub struct Store {
+    limits: Limits,
+    ledger: Arc<Ledger>,
+    purges: PurgeTable,
+    shards: Box<[Mutex<Shard>]>,
+    next_id: AtomicU64,
+    evictions: AtomicU64,
+}
+
+impl Store {
+    /// An empty store.
+    pub fn new(limits: Limits) -> Arc<Self> {
+        let small_bytes = limits.budget_bytes / limits.shards / 10;
+        let shards = (0..limits.shards).map(|_| Mutex::new(Shard::new(small_bytes))).collect();
+        Arc::new(Self {
+            ledger: Ledger::new(limits.budget_bytes),
+            purges: PurgeTable::new(),
+            shards,
+            next_id: AtomicU64::new(1),
+            evictions: AtomicU64::new(0),
+            limits,
+        })
+    }
+
+    /// The number of the newest purge. A fill takes it before its origin request begins.
+    pub fn sequence(&self) -> Sequence {
+        self.purges.sequence()
+    }
+
+    /// The entry for a key: the named variant, or any one when none is named.
+    pub fn lookup(
+        &self,
+        key_hash: &[u8; 16],
+        key: &[u8],
+        variance: Option<&Variance>,
+    ) -> Option<Arc<Object>> {
+        self.shard_of(key_hash).lock().lookup(key_hash, key, variance)
+    }
+
+    /// Begins to store a response; its body follows through the writer.
+    ///
+    /// A fill that a purge has overtaken, or that finds no room, still passes its body on to its own reader, and is never
+    /// found by another.
+    pub fn begin_fill(self: &Arc<Self>, new: NewFill) -> FillWriter {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let cost = object::cost_of(&new.key, &new.head, &new.tags);
+        let charge = self.charge(&new.key.hash(), cost);
+        let storable = charge.is_some();
+        let charge = charge.unwrap_or_else(|| Charge::none(&self.ledger));
+        let fill = fill::Fill::new();
+        let object = Arc::new(Object::new(id, &new, Body::Filling(Arc::clone(&fill)), charge));
+        let indexed = storable && self.index_fill(&object, &new);
+        FillWriter::new(Arc::clone(self), fill, object, new, indexed)
+    }
+
+    fn index_fill(&self, object: &Arc<Object>, new: &NewFill) -> bool {
+        let mut shard = self.shard_of(&new.key.hash()).lock();
+        // Under the shard's lock: a purge that comes later finds the fill in the index, one that came earlier is seen here.
+        if self.is_overtaken(&new.key, &new.tags, new.began) {
+            return false;
+        }
+        shard.insert_filling(object, new.began)
+    }
+
+    /// Whether a purge newer than `began` matches the key or one of the tags.
+    fn is_overtaken(&self, key: &Key, tags: &[Box<str>], began: Sequence) -> bool {
+        self.purges.is_purged_since(began, key, tags)
+    }
+
+    /// Puts the finished fill in its place, unless a purge, an eviction or a newer fill took it away.
+    fn commit(&self, filling: &Arc<Object>, new: &NewFill, body: Body, charge: Charge) -> bool {
+        let complete = Arc::new(Object::new(filling.id, new, body, charge));
+        let mut shard = self.shard_of(&new.key.hash()).lock();
+        if self.is_overtaken(&new.key, &new.tags, new.began) {
+            shard.remove_object(filling);
+            return false;
+        }
+        shard.commit(filling, complete)
+    }
+
+    /// Takes a fill out of the index: nobody new finds it.
+    fn forget(&self, filling: &Arc<Object>) {
+        self.shard_of(&filling.key.hash()).lock().remove_object(filling);
+    }
+
+    /// Gives a stored entry new header fields and a new lifetime after a validation (RFC 9111 section 4.3.4).
+    ///
+    /// False when the entry is gone, replaced, or purged since the validating request began.
+    pub fn refresh(&self, stored: &Arc<Object>, head: Head, freshness: Freshness, began: Sequence) -> bool {
+        let body = match &stored.body {
+            Body::Complete(chunks) => Body::Complete(chunks.clone()),
+            Body::Filling(_) => return false,
+        };
+        let cost = object::cost_of(&stored.key, &head, &stored.tags) + body.len();
+        let Some(charge) = self.charge(&stored.key.hash(), cost) else {
+            return false;
+        };
+        let refreshed = Arc::new(stored.with(head, freshness, body, charge));
+        let mut shard = self.shard_of(&stored.key.hash()).lock();
+        if self.is_overtaken(&stored.key, &stored.tags, began) {
+            return false;
+        }
+        shard.replace(stored, refreshed)
+    }
+
+    /// Removes everything the scopes name, at once and for fills in flight too (the race rule); one number for them all.
+    pub fn purge(&self, scopes: &[Scope<'_>]) -> Purged {
+        // The number is recorded before the shards are walked: a fill that enters a shard after the walk sees it.
+        let sequence = self.purges.record(scopes);
+        let mut removed = Removed::default();
+        for scope in scopes {
+            match scope {
+                Scope::Key(hash) => self.shard_of(hash).lock().remove_key(hash, &mut removed),
+                Scope::Path(path, query) => {
+                    self.each_shard(|shard| shard.remove_path(path, *query, &mut removed));
+                }
+                Scope::Tag(tag) => self.each_shard(|shard| shard.remove_tag(tag, &mut removed)),
+                Scope::All => self.each_shard(|shard| shard.remove_all(&mut removed)),
+            }
+        }
+        let purged = Purged { sequence, objects: removed.count(), bytes: removed.bytes() };
+        drop(removed); // outside the locks: freeing many bodies takes a while
+        purged
+    }
+
+    /// Bytes on the ledger, number of entries, and so on.
+    pub fn stats(&self) -> Stats {
+        let mut objects = 0;
+        let mut tags = 0;
+        self.each_shard(|shard| {
+            objects += shard.len();
+            tags += shard.tags();
+        });
+        Stats {
+            objects,
+            used_bytes: self.ledger.used(),
+            budget_bytes: self.limits.budget_bytes,
+            evictions: self.evictions.load(Ordering::Relaxed),
+            tags,
+        }
+    }
+
+    /// Reserves bytes on the ledger, evicting to make room. `None` when there is none to be had.
+    fn charge(&self, key_hash: &[u8; 16], bytes: usize) -> Option<Charge> {
+        let mut charge = Charge::none(&self.ledger);
+        self.grow(&mut charge, key_hash, bytes).then_some(charge)
+    }
+
+    fn grow(&self, charge: &mut Charge, key_hash: &[u8; 16], bytes: usize) -> bool {
+        if bytes > self.limits.budget_bytes {
+            return false;
+        }
+        let first = self.index_of(key_hash);
+        for turn in 0..self.shards.len() {
+            let index = (first + turn) % self.shards.len();
+            loop {
+                if charge.try_grow(bytes) {
+                    return true;
+                }
+                // Dropped after the lock is gone. One at a time: bytes still read by somebody do not come free, and
+                // counting on them would empty the cache for nothing more than one slow reader.
+                let evicted = self.shards[index].lock().evict_one();
+                if evicted.is_none() {
+                    break;
+                }
+                self.evictions.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        charge.try_grow(bytes)
+    }
+
+    fn index_of(&self, key_hash: &[u8; 16]) -> usize {
+        usize::from(key_hash[15]) % self.shards.len()
+    }
+
+    fn shard_of(&self, key_hash: &[u8; 16]) -> &Mutex<Shard> {
+        &self.shards[self.index_of(key_hash)]
+    }
+
+    fn each_shard(&self, mut visit: impl FnMut(&mut Shard)) {
+        for shard in &self.shards {
+            visit(&mut shard.lock());
+        }
+    }
+}
+
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,347 @@
+//! A body on its way into the store, and everybody's way of reading one.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::ledger::Charge;
+use super::object::{Body, Object, cost_of};
+use super::{NewFill, Store};
+
+/// Bodies up to this size are kept in one piece; copying a larger one would cost more than its pieces do.
+const ONE_PIECE_BYTES_MAX: usize = 64 * 1024;
+/// How far the origin may run ahead of the slowest reader of a body that is not kept.
+const BACKLOG_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// The body ended before it was complete, or its reader fell too far behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum FillFailed {
+    /// The origin's answer broke off.
+    #[error("the response body ended early")]
+    Broken,
+    /// The body is not kept and its reader is too slow for what the origin sends.
+    #[error("the reader fell more than {BACKLOG_BYTES_MAX} bytes behind a body that is not kept")]
+    Backlog,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Open,
+    Complete,
+    Failed,
+}
+
+#[derive(Debug)]
+struct Pieces {
+    state: State,
+    pieces: VecDeque<Bytes>,
+    /// How many pieces have been dropped from the front.
+    dropped: usize,
+    bytes: usize,
+    /// Not kept: pieces that all readers have had are dropped.
+    passing: bool,
+    /// The next piece of each reader; `None` when it has gone.
+    readers: Vec<Option<usize>>,
+}
+
+/// A body that is still arriving; its readers wait for the next piece.
+#[derive(Debug)]
+pub struct Fill {
+    pieces: Mutex<Pieces>,
+    arrived: Notify,
+}
+
+impl Fill {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            pieces: Mutex::new(Pieces {
+                state: State::Open,
+                pieces: VecDeque::new(),
+                dropped: 0,
+                bytes: 0,
+                passing: false,
+                readers: Vec::new(),
+            }),
+            arrived: Notify::new(),
+        })
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.pieces.lock().bytes
+    }
+
+    fn push(&self, piece: Bytes) -> Result<(), FillFailed> {
+        let mut pieces = self.pieces.lock();
+        pieces.bytes += piece.len();
+        pieces.pieces.push_back(piece);
+        pieces.drop_read();
+        let overrun = pieces.passing && pieces.bytes > BACKLOG_BYTES_MAX;
+        drop(pieces);
+        self.arrived.notify_waiters();
+        if overrun { Err(FillFailed::Backlog) } else { Ok(()) }
+    }
+
+    fn end(&self, state: State) {
+        let mut pieces = self.pieces.lock();
+        if pieces.state == State::Open {
+            pieces.state = state;
+        }
+        drop(pieces);
+        self.arrived.notify_waiters();
+    }
+
+    fn pass_through(&self) {
+        let mut pieces = self.pieces.lock();
+        pieces.passing = true;
+        pieces.drop_read();
+    }
+
+    fn subscribe(&self) -> usize {
+        let mut pieces = self.pieces.lock();
+        let first = pieces.dropped;
+        pieces.readers.push(Some(first));
+        pieces.readers.len() - 1
+    }
+
+    fn unsubscribe(&self, reader: usize) {
+        let mut pieces = self.pieces.lock();
+        pieces.readers[reader] = None;
+        pieces.drop_read();
+    }
+
+    /// The reader's next piece: `Ok(None)` at the end, `Err(None)` when it has yet to arrive.
+    fn poll_next(&self, reader: usize) -> Result<Option<Bytes>, Option<FillFailed>> {
+        let mut pieces = self.pieces.lock();
+        let Some(next) = pieces.readers[reader] else {
+            return Ok(None);
+        };
+        if let Some(piece) = pieces.pieces.get(next - pieces.dropped).cloned() {
+            pieces.readers[reader] = Some(next + 1);
+            pieces.drop_read();
+            return Ok(Some(piece));
+        }
+        match pieces.state {
+            State::Open => Err(None),
+            State::Complete => Ok(None),
+            State::Failed => Err(Some(FillFailed::Broken)),
+        }
+    }
+
+    async fn next(&self, reader: usize) -> Result<Option<Bytes>, FillFailed> {
+        loop {
+            let arrived = self.arrived.notified();
+            tokio::pin!(arrived);
+            // Registered before the look, so that a piece arriving in between wakes us.
+            arrived.as_mut().enable();
+            match self.poll_next(reader) {
+                Ok(piece) => return Ok(piece),
+                Err(Some(failed)) => return Err(failed),
+                Err(None) => arrived.await,
+            }
+        }
+    }
+}
+
+impl Pieces {
+    fn drop_read(&mut self) {
+        if !self.passing {
+            return;
+        }
+        let end = self.dropped + self.pieces.len();
+        let read = self.readers.iter().flatten().copied().min().unwrap_or(end);
+        while self.dropped < read {
+            let Some(piece) = self.pieces.pop_front() else { break };
+            self.bytes -= piece.len();
+            self.dropped += 1;
+        }
+    }
+
+    /// All pieces as a body to keep.
+    fn to_body(&self) -> Body {
+        if self.pieces.len() > 1 && self.bytes <= ONE_PIECE_BYTES_MAX {
+            let mut whole = BytesMut::with_capacity(self.bytes);
+            self.pieces.iter().for_each(|piece| whole.extend_from_slice(piece));
+            Body::Complete(Arc::from([whole.freeze()]))
+        } else {
+            Body::Complete(self.pieces.iter().cloned().collect())
+        }
+    }
+}
+
+/// Writes one response's body into the store. Dropped before [`FillWriter::finish`], the fill has failed.
+pub struct FillWriter {
+    store: Arc<Store>,
+    fill: Arc<Fill>,
+    object: Arc<Object>,
+    new: NewFill,
+    /// Found by lookups, and to be kept; false once it is overtaken, too large, or without room.
+    indexed: bool,
+    /// The bytes of the entry that will be kept.
+    charge: Charge,
+    finished: bool,
+}
+
+impl FillWriter {
+    pub(super) fn new(
+        store: Arc<Store>,
+        fill: Arc<Fill>,
+        object: Arc<Object>,
+        new: NewFill,
+        indexed: bool,
+    ) -> Self {
+        let charge = Charge::none(&store.ledger);
+        let mut writer = Self { store, fill, object, new, indexed, charge, finished: false };
+        if !indexed {
+            writer.fill.pass_through();
+        } else if !writer.reserve(cost_of(&writer.new.key, &writer.new.head, &writer.new.tags)) {
+            writer.abandon();
+        }
+        writer
+    }
+
+    /// The entry as its readers see it while it fills.
+    pub fn object(&self) -> &Arc<Object> {
+        &self.object
+    }
+
+    /// Adds a piece of the body.
+    ///
+    /// # Errors
+    /// The body is not kept and its only reader is too slow: the answer has to be given up.
+    pub fn write(&mut self, piece: Bytes) -> Result<(), FillFailed> {
+        if piece.is_empty() {
+            return Ok(());
+        }
+        if self.indexed {
+            let too_large = self.fill.len() + piece.len() > self.store.limits.object_bytes_max;
+            if too_large || !self.reserve(piece.len()) {
+                self.abandon();
+            }
+        }
+        self.fill.push(piece)
+    }
+
+    /// Completes the entry. Returns its bytes if it was kept, zero if not.
+    pub fn finish(mut self) -> usize {
+        self.finished = true;
+        let kept = self.indexed.then(|| {
+            let body = self.fill.pieces.lock().to_body();
+            let charge = self.charge.take();
+            let bytes = charge.bytes();
+            self.store.commit(&self.object, &self.new, body, charge).then_some(bytes)
+        });
+        self.fill.end(State::Complete);
+        kept.flatten().unwrap_or(0)
+    }
+
+    fn reserve(&mut self, bytes: usize) -> bool {
+        match self.store.charge(&self.new.key.hash(), bytes) {
+            Some(charge) => {
+                self.charge.absorb(charge);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Stops keeping the body: those who read it read on, nobody new finds it.
+    fn abandon(&mut self) {
+        self.indexed = false;
+        self.store.forget(&self.object);
+        self.fill.pass_through();
+        drop(self.charge.take());
+    }
+}
+
+impl Drop for FillWriter {
+    fn drop(&mut self) {
+        if !self.finished {
+            if self.indexed {
+                self.store.forget(&self.object);
+            }
+            self.fill.end(State::Failed);
+        }
+    }
+}
+
+/// Reads a stored body, complete or still arriving, from its first byte or from a range of a complete one.
+pub struct BodyReader {
+    source: Source,
+    /// Bytes still to skip, and the bytes to give after that.
+    skip: usize,
+    left: usize,
+}
+
+enum Source {
+    Complete { pieces: Arc<[Bytes]>, next: usize },
+    Filling { fill: Arc<Fill>, reader: usize },
+}
+
+impl BodyReader {
+    /// A reader at the first byte of an entry's body.
+    pub fn new(object: &Object) -> Self {
+        let source = match &object.body {
+            Body::Complete(pieces) => Source::Complete { pieces: Arc::clone(pieces), next: 0 },
+            Body::Filling(fill) => {
+                Source::Filling { fill: Arc::clone(fill), reader: fill.subscribe() }
+            }
+        };
+        Self { source, skip: 0, left: usize::MAX }
+    }
+
+    /// Whether the body is complete, so that a range of it can be read.
+    pub fn can_seek(&self) -> bool {
+        matches!(self.source, Source::Complete { .. })
+    }
+
+    /// Starts again at byte `start`, to end before byte `end` (or with the body).
+    pub fn seek(&mut self, start: usize, end: Option<usize>) {
+        if let Source::Complete { next, .. } = &mut self.source {
+            *next = 0;
+            self.skip = start;
+            self.left = end.map_or(usize::MAX, |end| end.saturating_sub(start));
+        }
+    }
+
+    /// The next piece; `None` at the end.
+    ///
+    /// # Errors
+    /// The fill broke off.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, FillFailed> {
+        loop {
+            if self.left == 0 {
+                return Ok(None);
+            }
+            let piece = match &mut self.source {
+                Source::Complete { pieces, next } => {
+                    let piece = pieces.get(*next).cloned();
+                    *next += 1;
+                    piece
+                }
+                Source::Filling { fill, reader } => fill.next(*reader).await?,
+            };
+            let Some(mut piece) = piece else {
+                return Ok(None);
+            };
+            let skipped = self.skip.min(piece.len());
+            self.skip -= skipped;
+            let _ = piece.split_to(skipped);
+            piece.truncate(self.left);
+            self.left -= piece.len();
+            if !piece.is_empty() {
+                return Ok(Some(piece));
+            }
+        }
+    }
+}
+
+impl Drop for BodyReader {
+    fn drop(&mut self) {
+        if let Source::Filling { fill, reader } = &self.source {
+            fill.unsubscribe(*reader);
+        }
+    }
+}

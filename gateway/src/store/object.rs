@@ -1,0 +1,162 @@
+//! One stored response.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+
+use super::NewFill;
+use super::fill::Fill;
+use super::ledger::Charge;
+use crate::policy::key::Key;
+use crate::policy::freshness::Left;
+
+/// What tells the variants of one key apart: a hash over the request fields that `Vary` names.
+pub type Variance = [u8; 16];
+
+/// Status and header fields as the origin sent them, hop-by-hop fields removed.
+#[derive(Debug, Clone)]
+pub struct Head {
+    /// The final status code.
+    pub status: StatusCode,
+    /// The stored fields.
+    pub headers: HeaderMap,
+}
+
+impl Head {
+    fn cost(&self) -> usize {
+        let fields: usize =
+            self.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+        fields + self.headers.capacity() * HEADER_SLOT_BYTES
+    }
+}
+
+/// How long a response may be used, measured on the monotonic clock from the moment it arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Freshness {
+    /// When the response arrived.
+    pub stored_at: Instant,
+    /// Its age then (RFC 9111 section 4.2.3).
+    pub initial_age: Duration,
+    /// How much longer it was fresh then.
+    pub fresh_for: Duration,
+    /// How long after that it may be used while a validation runs (RFC 5861 section 3).
+    pub stale_while_revalidate: Duration,
+    /// How long after that it may be used when the origin fails (RFC 5861 section 4).
+    pub stale_if_error: Duration,
+    /// Whether a client may not ask for it stale either (RFC 9111 section 4.2.4).
+    pub must_revalidate: bool,
+}
+
+impl Freshness {
+    /// The current age of the response.
+    pub fn age(&self, now: Instant) -> Duration {
+        self.initial_age + now.saturating_duration_since(self.stored_at)
+    }
+
+    /// What is left of its freshness.
+    pub fn left(&self, now: Instant) -> Left {
+        let kept = now.saturating_duration_since(self.stored_at);
+        match self.fresh_for.checked_sub(kept) {
+            Some(left) if !left.is_zero() => Left::Fresh(left),
+            _ => Left::Stale(kept.saturating_sub(self.fresh_for)),
+        }
+    }
+}
+
+/// The content of an entry.
+#[derive(Clone)]
+pub enum Body {
+    /// All of it, in the pieces that came.
+    Complete(Arc<[Bytes]>),
+    /// Still arriving.
+    Filling(Arc<Fill>),
+}
+
+impl Body {
+    /// The length in bytes, as far as it is there.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Complete(chunks) => chunks.iter().map(Bytes::len).sum(),
+            Self::Filling(fill) => fill.len(),
+        }
+    }
+
+    /// Whether there is no content (yet).
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// One stored response; immutable, shared by all its readers.
+pub struct Object {
+    /// Which fill made it: one number, never used again.
+    pub id: u64,
+    /// The key it is found under.
+    pub key: Arc<Key>,
+    /// The variant it is, if the response varies.
+    pub variance: Option<Variance>,
+    /// Status and fields.
+    pub head: Head,
+    /// How long it may be used.
+    pub freshness: Freshness,
+    /// Its groups.
+    pub tags: Arc<[Box<str>]>,
+    /// The content.
+    pub body: Body,
+    charge: Charge,
+}
+
+impl Object {
+    pub(super) fn new(id: u64, new: &NewFill, body: Body, charge: Charge) -> Self {
+        Self {
+            id,
+            key: Arc::clone(&new.key),
+            variance: new.variance,
+            head: new.head.clone(),
+            freshness: new.freshness,
+            tags: new.tags.clone().into(),
+            body,
+            charge,
+        }
+    }
+
+    /// The same entry with other fields, after a validation.
+    pub(super) fn with(&self, head: Head, freshness: Freshness, body: Body, charge: Charge) -> Self {
+        Self {
+            id: self.id,
+            key: Arc::clone(&self.key),
+            variance: self.variance,
+            head,
+            freshness,
+            tags: Arc::clone(&self.tags),
+            body,
+            charge,
+        }
+    }
+
+    /// Its bytes on the ledger; those of a fill in flight are counted with the fill.
+    pub fn cost(&self) -> usize {
+        self.charge.bytes()
+    }
+
+    /// Whether the content is all there.
+    pub fn is_complete(&self) -> bool {
+        matches!(self.body, Body::Complete(_))
+    }
+}
+
+/// The allocations of one entry that do not depend on its content: object, slot, hash table share, reference counts.
+const OBJECT_BYTES: usize = 512;
+/// One slot of a header map: name, value and links, and its share of the hash index.
+const HEADER_SLOT_BYTES: usize = 104;
+/// One group of one entry: its link, its posting, and its share of the name (entries of a group share the name, but the
+/// one that comes first pays for it).
+const TAG_BYTES: usize = 48;
+
+/// The bytes of an entry without its body: head, key, tags and their index.
+pub(super) fn cost_of(key: &Key, head: &Head, tags: &[Box<str>]) -> usize {
+    let tag_bytes: usize = tags.iter().map(|tag| 3 * tag.len() + TAG_BYTES).sum();
+    OBJECT_BYTES + key.as_bytes().len() + head.cost() + tag_bytes
+}

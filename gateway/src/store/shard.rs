@@ -1,0 +1,346 @@
+//! One part of the store behind one lock: the index, its groups, and the S3-FIFO queues.
+//!
+//! Eviction is S3-FIFO (Yang et al., "FIFO queues are all you need for cache eviction", SOSP 2023): a small queue takes
+//! new keys and lets those seen only once fall out, a main queue keeps the rest, a ghost remembers what fell out.
+
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use super::ghost::Ghost;
+use super::object::{Object, Variance};
+use super::queue::{Links, LinkedSlots, NIL, Queue};
+use super::tags::{TagLink, Tags, relink};
+use crate::purge::Sequence;
+
+/// Reads beyond this one no longer count.
+const FREQUENCY_MAX: u8 = 3;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// Found by lookups, not yet complete: no candidate for eviction.
+    Filling,
+    Small,
+    Main,
+}
+
+struct Slot {
+    object: Arc<Object>,
+    links: Links,
+    place: Place,
+    frequency: u8,
+    /// The purge number at which its origin request began: a fill never takes the place of one that began later.
+    began: Sequence,
+    next_variant: u32,
+    tags: Box<[TagLink]>,
+}
+
+/// Entries that left the index, kept until the shard's lock is gone: freeing them takes time.
+#[derive(Default)]
+pub(super) struct Removed {
+    objects: Vec<Arc<Object>>,
+}
+
+impl Removed {
+    pub(super) fn count(&self) -> usize {
+        self.objects.len()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.objects.iter().map(|object| object.cost()).sum()
+    }
+}
+
+#[derive(Default)]
+struct Slots {
+    slots: Vec<Option<Slot>>,
+    free: Vec<u32>,
+}
+
+impl Slots {
+    fn insert(&mut self, slot: Slot) -> u32 {
+        match self.free.pop() {
+            Some(index) => {
+                self.slots[index as usize] = Some(slot);
+                index
+            }
+            None => {
+                self.slots.push(Some(slot));
+                self.slots.len() as u32 - 1
+            }
+        }
+    }
+
+    fn get(&self, index: u32) -> Option<&Slot> {
+        self.slots.get(index as usize)?.as_ref()
+    }
+
+    fn get_mut(&mut self, index: u32) -> Option<&mut Slot> {
+        self.slots.get_mut(index as usize)?.as_mut()
+    }
+
+    fn take(&mut self, index: u32) -> Option<Slot> {
+        let slot = self.slots.get_mut(index as usize)?.take()?;
+        self.free.push(index);
+        Some(slot)
+    }
+}
+
+impl LinkedSlots for Slots {
+    fn links(&mut self, slot: u32) -> &mut Links {
+        // A queue only holds slots that are in use: remove() takes a slot out of its queue before it is freed.
+        &mut self.slots[slot as usize].as_mut().expect("queued slots are in use").links
+    }
+}
+
+pub(super) struct Shard {
+    slots: Slots,
+    /// Key hash to the first of its variants.
+    index: FxHashMap<[u8; 16], u32>,
+    tags: Tags,
+    small: Queue,
+    main: Queue,
+    ghost: Ghost,
+    small_bytes_max: usize,
+    len: usize,
+}
+
+impl Shard {
+    pub(super) fn new(small_bytes_max: usize) -> Self {
+        Self {
+            slots: Slots::default(),
+            index: FxHashMap::default(),
+            tags: Tags::default(),
+            small: Queue::new(),
+            main: Queue::new(),
+            ghost: Ghost::new(),
+            small_bytes_max,
+            len: 0,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn tags(&self) -> usize {
+        self.tags.len()
+    }
+
+    pub(super) fn lookup(
+        &mut self,
+        key_hash: &[u8; 16],
+        key: &[u8],
+        variance: Option<&Variance>,
+    ) -> Option<Arc<Object>> {
+        let found = self.find(key_hash, |object| {
+            object.key.as_bytes() == key && (variance.is_none() || object.variance.as_ref() == variance)
+        })?;
+        let slot = self.slots.get_mut(found)?;
+        slot.frequency = (slot.frequency + 1).min(FREQUENCY_MAX);
+        Some(Arc::clone(&slot.object))
+    }
+
+    fn find(&self, key_hash: &[u8; 16], matches: impl Fn(&Object) -> bool) -> Option<u32> {
+        let mut next = *self.index.get(key_hash)?;
+        while let Some(slot) = self.slots.get(next) {
+            if matches(&slot.object) {
+                return Some(next);
+            }
+            next = slot.next_variant;
+        }
+        None
+    }
+
+    fn find_object(&self, object: &Object) -> Option<u32> {
+        self.find(&object.key.hash(), |stored| stored.id == object.id)
+    }
+
+    /// Makes a fill visible to lookups. False when what stands there began later: the fill is out of date already.
+    pub(super) fn insert_filling(&mut self, object: &Arc<Object>, began: Sequence) -> bool {
+        let same = self.find(&object.key.hash(), |stored| {
+            stored.key == object.key && stored.variance == object.variance
+        });
+        if let Some(held) = same {
+            let newer = self.slots.get(held).is_some_and(|slot| slot.began > began);
+            if newer {
+                return false;
+            }
+            self.remove(held);
+        }
+        self.insert(Arc::clone(object), Place::Filling, began);
+        true
+    }
+
+    fn insert(&mut self, object: Arc<Object>, place: Place, began: Sequence) -> u32 {
+        let hash = object.key.hash();
+        let names = Arc::clone(&object.tags);
+        let next_variant = self.index.get(&hash).copied().unwrap_or(NIL);
+        let index = self.slots.insert(Slot {
+            object,
+            links: Links::NONE,
+            place,
+            frequency: 0,
+            began,
+            next_variant,
+            tags: Box::default(),
+        });
+        self.index.insert(hash, index);
+        let tags = names.iter().map(|name| self.tags.add(name, index)).collect();
+        if let Some(slot) = self.slots.get_mut(index) {
+            slot.tags = tags;
+        }
+        self.len += 1;
+        index
+    }
+
+    /// Replaces a fill by its complete object and queues it for eviction.
+    pub(super) fn commit(&mut self, filling: &Object, complete: Arc<Object>) -> bool {
+        let Some(index) = self.find_object(filling) else {
+            return false;
+        };
+        let window = self.main.len().max(1_024);
+        let seen_lately = self.ghost.take(&complete.key.hash(), window);
+        let bytes = complete.cost();
+        let Some(slot) = self.slots.get_mut(index) else {
+            return false;
+        };
+        slot.object = complete;
+        if seen_lately {
+            slot.place = Place::Main;
+            self.main.push(&mut self.slots, index, bytes);
+        } else {
+            slot.place = Place::Small;
+            self.small.push(&mut self.slots, index, bytes);
+        }
+        true
+    }
+
+    /// Replaces a stored object by another of the same identity (same groups, other head).
+    pub(super) fn replace(&mut self, stored: &Object, by: Arc<Object>) -> bool {
+        let Some(index) = self.find_object(stored) else {
+            return false;
+        };
+        let Some(slot) = self.slots.get_mut(index) else {
+            return false;
+        };
+        let (was, bytes, place) = (slot.object.cost(), by.cost(), slot.place);
+        slot.object = by;
+        let queue = match place {
+            Place::Filling => return true,
+            Place::Small => &mut self.small,
+            Place::Main => &mut self.main,
+        };
+        queue.remove(&mut self.slots, index, was);
+        queue.push(&mut self.slots, index, bytes);
+        true
+    }
+
+    pub(super) fn remove_object(&mut self, object: &Object) {
+        if let Some(index) = self.find_object(object) {
+            self.remove(index);
+        }
+    }
+
+    pub(super) fn remove_key(&mut self, key_hash: &[u8; 16], removed: &mut Removed) {
+        while let Some(index) = self.index.get(key_hash).copied() {
+            removed.objects.extend(self.remove(index));
+        }
+    }
+
+    pub(super) fn remove_tag(&mut self, tag: &str, removed: &mut Removed) {
+        while let Some(index) = self.tags.last(tag) {
+            removed.objects.extend(self.remove(index));
+        }
+    }
+
+    /// Removes the entries of one canonical path and query on every host.
+    pub(super) fn remove_path(&mut self, path: &str, query: Option<&str>, removed: &mut Removed) {
+        self.remove_where(|object| object.key.path() == path && object.key.query() == query, removed);
+    }
+
+    pub(super) fn remove_all(&mut self, removed: &mut Removed) {
+        self.remove_where(|_| true, removed);
+    }
+
+    fn remove_where(&mut self, matches: impl Fn(&Object) -> bool, removed: &mut Removed) {
+        for index in 0..self.slots.slots.len() as u32 {
+            if self.slots.get(index).is_some_and(|slot| matches(&slot.object)) {
+                removed.objects.extend(self.remove(index));
+            }
+        }
+    }
+
+    fn remove(&mut self, index: u32) -> Option<Arc<Object>> {
+        let bytes = self.slots.get(index)?.object.cost();
+        match self.slots.get(index)?.place {
+            Place::Filling => {}
+            Place::Small => self.small.remove(&mut self.slots, index, bytes),
+            Place::Main => self.main.remove(&mut self.slots, index, bytes),
+        }
+        let slot = self.slots.take(index)?;
+        self.unlink_variant(&slot.object.key.hash(), index, slot.next_variant);
+        for link in slot.tags {
+            let slots = &mut self.slots;
+            self.tags.remove(link, |moved, was, now| {
+                if let Some(slot) = slots.get_mut(moved) {
+                    relink(&mut slot.tags, was, now);
+                }
+            });
+        }
+        self.len -= 1;
+        Some(slot.object)
+    }
+
+    fn unlink_variant(&mut self, key_hash: &[u8; 16], index: u32, next: u32) {
+        let Some(first) = self.index.get(key_hash).copied() else {
+            return;
+        };
+        if first == index {
+            if next == NIL {
+                self.index.remove(key_hash);
+            } else {
+                self.index.insert(*key_hash, next);
+            }
+            return;
+        }
+        let mut before = first;
+        while let Some(slot) = self.slots.get_mut(before) {
+            if slot.next_variant == index {
+                slot.next_variant = next;
+                return;
+            }
+            before = slot.next_variant;
+        }
+    }
+
+    /// Removes the entry that S3-FIFO gives up first. `None` when nothing can be evicted.
+    pub(super) fn evict_one(&mut self) -> Option<Arc<Object>> {
+        loop {
+            let from_small = self.small.bytes() > self.small_bytes_max || self.main.oldest().is_none();
+            let index = if from_small { self.small.oldest() } else { self.main.oldest() }?;
+            let slot = self.slots.get_mut(index)?;
+            let bytes = slot.object.cost();
+            match (from_small, slot.frequency) {
+                (true, 2..) => {
+                    slot.frequency = 0;
+                    slot.place = Place::Main;
+                    self.small.remove(&mut self.slots, index, bytes);
+                    self.main.push(&mut self.slots, index, bytes);
+                }
+                (false, 1..) => {
+                    slot.frequency -= 1;
+                    self.main.remove(&mut self.slots, index, bytes);
+                    self.main.push(&mut self.slots, index, bytes);
+                }
+                (from_small, _) => {
+                    if from_small {
+                        let hash = slot.object.key.hash();
+                        self.ghost.insert(&hash);
+                    }
+                    return self.remove(index);
+                }
+            }
+        }
+    }
+}

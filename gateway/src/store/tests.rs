@@ -1,0 +1,340 @@
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use proptest::prelude::*;
+
+use super::*;
+
+const HOST: &str = "shop";
+
+fn key(path: &str) -> Arc<Key> {
+    Arc::new(Key::new("http", HOST, path, None))
+}
+
+fn head(etag: &str) -> Head {
+    let mut headers = HeaderMap::new();
+    headers.insert("etag", HeaderValue::from_str(etag).unwrap());
+    Head { status: StatusCode::OK, headers }
+}
+
+fn fresh() -> Freshness {
+    Freshness {
+        stored_at: Instant::now(),
+        initial_age: Duration::ZERO,
+        fresh_for: Duration::from_secs(60),
+        stale_while_revalidate: Duration::ZERO,
+        stale_if_error: Duration::ZERO,
+        must_revalidate: false,
+    }
+}
+
+fn new_fill(store: &Store, path: &str, tags: &[&str]) -> NewFill {
+    NewFill {
+        key: key(path),
+        variance: None,
+        head: head("\"a\""),
+        freshness: fresh(),
+        tags: tags.iter().map(|tag| Box::from(*tag)).collect(),
+        began: store.sequence(),
+    }
+}
+
+fn store_of(budget_bytes: usize) -> Arc<Store> {
+    Store::new(Limits { budget_bytes, object_bytes_max: 1 << 20, shards: 1 })
+}
+
+fn put(store: &Arc<Store>, path: &str, tags: &[&str], body: &[u8]) -> usize {
+    let mut writer = store.begin_fill(new_fill(store, path, tags));
+    writer.write(Bytes::copy_from_slice(body)).unwrap();
+    writer.finish()
+}
+
+fn find(store: &Store, path: &str) -> Option<Arc<Object>> {
+    let key = key(path);
+    store.lookup(&key.hash(), key.as_bytes(), None)
+}
+
+async fn read(mut reader: BodyReader) -> Result<Vec<u8>, FillFailed> {
+    let mut body = Vec::new();
+    while let Some(piece) = reader.next().await? {
+        body.extend_from_slice(&piece);
+    }
+    Ok(body)
+}
+
+#[tokio::test]
+async fn what_was_stored_is_found_and_reads_back_byte_for_byte() {
+    let store = store_of(1 << 20);
+    assert!(put(&store, "/a", &[], b"hello") > 5);
+    let found = find(&store, "/a").unwrap();
+    assert_eq!(read(BodyReader::new(&found)).await.unwrap(), b"hello");
+    assert!(find(&store, "/b").is_none());
+}
+
+#[tokio::test]
+async fn a_reader_joins_a_fill_and_gets_what_came_before_and_what_comes_after() {
+    let store = store_of(1 << 20);
+    let mut writer = store.begin_fill(new_fill(&store, "/a", &[]));
+    writer.write(Bytes::from_static(b"one ")).unwrap();
+    let joined = tokio::spawn(read(BodyReader::new(&find(&store, "/a").unwrap())));
+    writer.write(Bytes::from_static(b"two")).unwrap();
+    writer.finish();
+    assert_eq!(joined.await.unwrap().unwrap(), b"one two");
+}
+
+#[tokio::test]
+async fn a_fill_that_breaks_off_fails_its_readers_and_is_forgotten() {
+    let store = store_of(1 << 20);
+    let mut writer = store.begin_fill(new_fill(&store, "/a", &[]));
+    writer.write(Bytes::from_static(b"one ")).unwrap();
+    let reader = BodyReader::new(&find(&store, "/a").unwrap());
+    drop(writer);
+    assert_eq!(read(reader).await, Err(FillFailed::Broken));
+    assert!(find(&store, "/a").is_none());
+    assert_eq!(store.stats().used_bytes, 0);
+}
+
+#[tokio::test]
+async fn a_range_of_a_body_in_several_pieces_is_exact() {
+    let store = store_of(1 << 22);
+    let body: Vec<u8> = (0..200_000u32).map(|n| n as u8).collect();
+    let mut writer = store.begin_fill(new_fill(&store, "/a", &[]));
+    for piece in body.chunks(30_000) {
+        writer.write(Bytes::copy_from_slice(piece)).unwrap();
+    }
+    writer.finish();
+    let found = find(&store, "/a").unwrap();
+    for (start, end) in [(0, 1), (29_999, 30_001), (60_000, 199_999), (199_999, 200_000), (5, 5)] {
+        let mut reader = BodyReader::new(&found);
+        reader.seek(start, Some(end));
+        assert_eq!(read(reader).await.unwrap(), &body[start..end], "{start}..{end}");
+    }
+}
+
+#[test]
+fn a_purged_group_takes_its_entries_and_no_others() {
+    let store = store_of(1 << 20);
+    put(&store, "/a", &["red", "blue"], b"a");
+    put(&store, "/b", &["red"], b"b");
+    put(&store, "/c", &["blue"], b"c");
+    let purged = store.purge(&[Scope::Tag("red")]);
+    assert_eq!((purged.sequence, purged.objects), (1, 2));
+    assert!(find(&store, "/a").is_none() && find(&store, "/b").is_none());
+    assert!(find(&store, "/c").is_some());
+    assert_eq!(store.stats().tags, 1);
+}
+
+#[test]
+fn a_purge_by_key_or_path_or_everything_removes_all_variants() {
+    let store = store_of(1 << 20);
+    let scopes = [Scope::Key(key("/a").hash()), Scope::Path("/a", None), Scope::All];
+    for scope in scopes {
+        for variant in 0..3 {
+            let fill = NewFill { variance: Some([variant; 16]), ..new_fill(&store, "/a", &[]) };
+            store.begin_fill(fill).finish();
+        }
+        assert_eq!(store.stats().objects, 3);
+        assert_eq!(store.purge(&[scope]).objects, 3, "{scope:?}");
+        assert_eq!(store.stats().used_bytes, 0);
+    }
+}
+
+#[tokio::test]
+async fn a_fill_that_a_purge_overtakes_serves_its_reader_and_is_never_found_again() {
+    let store = store_of(1 << 20);
+    let mut writer = store.begin_fill(new_fill(&store, "/a", &["red"]));
+    writer.write(Bytes::from_static(b"old")).unwrap();
+    let before = BodyReader::new(&find(&store, "/a").unwrap());
+    store.purge(&[Scope::Tag("red")]);
+    assert!(find(&store, "/a").is_none(), "hidden while it fills");
+    assert_eq!(writer.finish(), 0);
+    assert!(find(&store, "/a").is_none(), "hidden when it is complete");
+    assert_eq!(read(before).await.unwrap(), b"old");
+    assert_eq!(store.stats().used_bytes, 0);
+}
+
+#[test]
+fn a_purge_between_the_origin_request_and_its_answer_refuses_the_fill() {
+    let store = store_of(1 << 20);
+    let fill = new_fill(&store, "/a", &["red"]);
+    store.purge(&[Scope::Tag("red")]);
+    assert_eq!(store.begin_fill(fill).finish(), 0);
+    assert!(find(&store, "/a").is_none());
+    assert!(put(&store, "/a", &["red"], b"new") > 0, "a fill begun after the purge is kept");
+}
+
+#[test]
+fn a_fill_never_replaces_one_that_began_after_a_later_purge() {
+    let store = store_of(1 << 20);
+    let older = new_fill(&store, "/a", &[]);
+    store.purge(&[Scope::Tag("unrelated")]);
+    put(&store, "/a", &[], b"newer");
+    assert_eq!(store.begin_fill(older).finish(), 0);
+    assert_eq!(find(&store, "/a").unwrap().body.len(), 5);
+}
+
+#[test]
+fn a_validation_that_a_purge_overtakes_changes_nothing() {
+    let store = store_of(1 << 20);
+    put(&store, "/a", &["red"], b"a");
+    let stored = find(&store, "/a").unwrap();
+    let began = store.sequence();
+    assert!(store.refresh(&stored, head("\"b\""), fresh(), began));
+    assert_eq!(find(&store, "/a").unwrap().head.headers["etag"], "\"b\"");
+    let stored = find(&store, "/a").unwrap();
+    store.purge(&[Scope::Tag("red")]);
+    assert!(!store.refresh(&stored, head("\"c\""), fresh(), began));
+    assert!(find(&store, "/a").is_none());
+}
+
+#[test]
+fn a_body_over_the_object_limit_passes_through_and_is_not_kept() {
+    let store = Store::new(Limits { budget_bytes: 1 << 20, object_bytes_max: 10, shards: 1 });
+    assert_eq!(put(&store, "/a", &[], &[0; 11]), 0);
+    assert!(find(&store, "/a").is_none());
+    assert!(put(&store, "/a", &[], &[0; 10]) > 0);
+}
+
+#[test]
+fn a_reader_that_falls_too_far_behind_an_unkept_body_ends_it() {
+    let store = Store::new(Limits { budget_bytes: 1 << 20, object_bytes_max: 10, shards: 1 });
+    let mut writer = store.begin_fill(new_fill(&store, "/a", &[]));
+    let _stuck = BodyReader::new(writer.object());
+    let piece = Bytes::from(vec![0; 1 << 20]);
+    let failed = (0..9).find_map(|_| writer.write(piece.clone()).err());
+    assert_eq!(failed, Some(FillFailed::Backlog));
+}
+
+#[test]
+fn the_oldest_entries_seen_once_make_room_and_those_read_again_stay() {
+    let store = store_of(200_000);
+    put(&store, "/hot", &[], &[0; 4_000]);
+    for n in 0..200 {
+        for _ in 0..2 {
+            assert!(find(&store, "/hot").is_some(), "evicted at {n}");
+        }
+        put(&store, &format!("/{n}"), &[], &[0; 4_000]);
+        assert!(store.stats().used_bytes <= 200_000);
+    }
+    assert!(store.stats().evictions > 100);
+    assert!(find(&store, "/199").is_some());
+}
+
+#[test]
+fn a_body_that_is_being_read_is_paid_for_until_its_reader_has_gone() {
+    let store = store_of(1 << 20);
+    put(&store, "/a", &[], &[0; 1_000]);
+    let reader = find(&store, "/a").unwrap();
+    store.purge(&[Scope::All]);
+    assert!(store.stats().used_bytes > 1_000);
+    drop(reader);
+    assert_eq!(store.stats().used_bytes, 0);
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Put { path: u8, tags: Vec<u8>, bytes: u16 },
+    Begin { path: u8, tags: Vec<u8> },
+    Finish,
+    Break,
+    PurgeTag(u8),
+    PurgePath(u8),
+    PurgeAll,
+    Read(u8),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let tags = || proptest::collection::btree_set(0..6u8, 0..4).prop_map(|set| set.into_iter().collect());
+    prop_oneof![
+        8 => (0..24u8, tags(), 0..3_000u16).prop_map(|(path, tags, bytes)| Step::Put { path, tags, bytes }),
+        4 => (0..24u8, tags()).prop_map(|(path, tags)| Step::Begin { path, tags }),
+        3 => Just(Step::Finish),
+        1 => Just(Step::Break),
+        2 => (0..6u8).prop_map(Step::PurgeTag),
+        1 => (0..24u8).prop_map(Step::PurgePath),
+        1 => Just(Step::PurgeAll),
+        8 => (0..24u8).prop_map(Step::Read),
+    ]
+}
+
+/// What may be found: for each path the number of the put that made it and its tags. Evictions may take entries away, so the
+/// model says what must not be found, and what a find must be.
+#[derive(Default)]
+struct Model {
+    entries: HashMap<u8, (u64, Vec<u8>)>,
+}
+
+impl Model {
+    fn purge(&mut self, matches: impl Fn(u8, &[u8]) -> bool) {
+        self.entries.retain(|path, (_, tags)| !matches(*path, tags));
+    }
+}
+
+fn names(tags: &[u8]) -> Vec<String> {
+    tags.iter().map(|tag| format!("tag-{tag}")).collect()
+}
+
+fn numbered(store: &Store, path: u8, tags: &[u8], number: u64) -> NewFill {
+    let names = names(tags);
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    NewFill { head: head(&format!("\"{number}\"")), ..new_fill(store, &format!("/{path}"), &names) }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_store_agrees_with_a_simple_model(steps in proptest::collection::vec(step(), 1..200), shards in 1..4usize) {
+        const BUDGET: usize = 40_000;
+        let store = Store::new(Limits { budget_bytes: BUDGET, object_bytes_max: 2_500, shards });
+        let mut model = Model::default();
+        let mut open: Option<(FillWriter, u8)> = None;
+        for (number, step) in (0u64..).zip(steps) {
+            match step {
+                Step::Put { path, tags, bytes } => {
+                    let mut writer = store.begin_fill(numbered(&store, path, &tags, number));
+                    writer.write(Bytes::from(vec![0; bytes.into()])).unwrap();
+                    writer.finish();
+                    model.entries.insert(path, (number, tags));
+                }
+                Step::Begin { path, tags } => {
+                    drop(open.take()); // breaks off the one before
+                    let writer = store.begin_fill(numbered(&store, path, &tags, number));
+                    model.entries.insert(path, (number, tags));
+                    open = Some((writer, path));
+                }
+                Step::Finish => {
+                    if let Some((writer, _)) = open.take() {
+                        writer.finish();
+                    }
+                }
+                Step::Break => open = None,
+                Step::PurgeTag(tag) => {
+                    store.purge(&[Scope::Tag(&format!("tag-{tag}"))]);
+                    model.purge(|_, tags| tags.contains(&tag));
+                }
+                Step::PurgePath(path) => {
+                    store.purge(&[Scope::Path(&format!("/{path}"), None)]);
+                    model.purge(|entry, _| entry == path);
+                }
+                Step::PurgeAll => {
+                    store.purge(&[Scope::All]);
+                    model.purge(|_, _| true);
+                }
+                Step::Read(path) => {
+                    if let Some(found) = find(&store, &format!("/{path}")) {
+                        let held = model.entries.get(&path).map(|(number, _)| format!("\"{number}\""));
+                        prop_assert_eq!(found.head.headers["etag"].to_str().ok(), held.as_deref());
+                    }
+                }
+            }
+            prop_assert!(store.stats().used_bytes <= BUDGET);
+        }
+        drop(open);
+        store.purge(&[Scope::All]);
+        let stats = store.stats();
+        prop_assert_eq!((stats.objects, stats.used_bytes, stats.tags), (0, 0, 0));
+    }
+}

@@ -1,0 +1,335 @@
+//! The whole system on one machine: cluster, data, origins, gateway, until somebody says stop.
+
+mod endpoints;
+mod options;
+mod programs;
+mod status;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::Signal;
+
+use crate::{
+    Cluster, Service, Settings, Supervisor, cluster,
+    console::Console,
+    http::Client,
+    ports::{self, Reserved},
+    signals::Signals,
+};
+use endpoints::Endpoints;
+pub use options::Options;
+use programs::{OriginAddresses, Programs};
+
+const DATABASE: &str = "atelier";
+/// Generated data are the same everywhere.
+const SEED: u64 = 1;
+const READY_LIMIT: Duration = Duration::from_secs(60);
+/// After a crash Postgres first reads its log again.
+const RECOVERY_LIMIT: Duration = Duration::from_secs(300);
+const STATUS_PERIOD: Duration = Duration::from_secs(1);
+
+/// Brings everything up, serves until a signal, and takes everything down again.
+///
+/// # Errors
+/// When something is missing or in the way (then nothing was started), or does not come up.
+pub async fn run(options: Options) -> Result<()> {
+    let mut signals = Signals::listen().context("cannot listen to signals")?;
+    let console = Console::new(!options.no_color);
+    let began = Instant::now();
+    let listen = Reserved::named(options.listen, "--listen")?;
+    let admin = Reserved::named(options.admin, "--admin")?;
+    let programs = Programs::beside_this_one(options.gateway_config.clone())?;
+    let cluster = open_cluster(&options, &console)?;
+    if let Some(path) = &options.endpoints {
+        // Whoever waits for it must not take an earlier run's for ours.
+        Endpoints::remove(path)?;
+    }
+    let mut supervisor = Supervisor::new(console.clone())?;
+    let run = Run {
+        options: &options,
+        console: &console,
+        programs,
+        cluster,
+        began,
+    };
+    let outcome = tokio::select! {
+        outcome = run.serve(&mut supervisor, listen, admin) => outcome,
+        () = signals.next() => Ok(()),
+    };
+    console.status("");
+    console.say("==> stopping; Ctrl-C again stops at once");
+    supervisor.stop(signals.next()).await;
+    if let Some(path) = &options.endpoints {
+        Endpoints::remove(path)?;
+    }
+    console.say("    nothing is left running");
+    outcome
+}
+
+fn open_cluster(options: &Options, console: &Console) -> Result<Arc<Cluster>> {
+    let dir = options.data_dir()?;
+    if let Some(csv) = &options.csv {
+        ensure!(
+            csv.is_dir(),
+            "--csv {}: there is no such directory",
+            csv.display()
+        );
+    }
+    ensure!(
+        options.csv.is_none() || options.fresh || !Cluster::exists(&dir),
+        "{} holds data already, which --csv would replace: add --fresh to start anew, or choose another directory \
+         with --data",
+        dir.display(),
+    );
+    let phase = console.phase(format_args!("Postgres cluster in {}", dir.display()));
+    let settings = Settings::durable();
+    let opening = cluster::Options {
+        binaries: options.pg_bin.clone(),
+        settings,
+        fresh: options.fresh,
+    };
+    let cluster = Cluster::open(&dir, opening)?;
+    phase.done(format_args!(
+        "Postgres {} of {}, on a socket of its own",
+        cluster.binaries().major_version()?,
+        cluster.binaries().dir().display()
+    ));
+    Ok(Arc::new(cluster))
+}
+
+/// One run of the system.
+struct Run<'a> {
+    options: &'a Options,
+    console: &'a Console,
+    programs: Programs,
+    cluster: Arc<Cluster>,
+    began: Instant,
+}
+
+impl Run<'_> {
+    async fn serve(
+        &self,
+        supervisor: &mut Supervisor,
+        listen: Reserved,
+        admin: Reserved,
+    ) -> Result<()> {
+        let client = Client::new();
+        self.start_postgres(supervisor).await?;
+        self.migrate(supervisor).await?;
+        if !self.has_data()? {
+            let csv = self.csv_files(supervisor).await?;
+            self.load(supervisor, &csv).await?;
+        }
+        let origins = self.start_origins(supervisor, &client).await?;
+        let admin_token = self.admin_token()?;
+        let endpoints = Endpoints {
+            gateway: ports::url(listen.address()),
+            admin: ports::url(admin.address()),
+            admin_token,
+            origins: origins
+                .iter()
+                .map(|origin| ports::url(origin.public))
+                .collect(),
+            database_url: self.cluster.app_url(DATABASE),
+            owner_url: self.cluster.owner_url(DATABASE),
+        };
+        self.start_gateway(supervisor, &client, listen, admin, &origins)
+            .await?;
+        if let Some(path) = &self.options.endpoints {
+            endpoints.write(path)?;
+        }
+        self.console.say(&format!(
+            "==> serving after {:.1} s",
+            self.began.elapsed().as_secs_f64()
+        ));
+        self.console.frame(&endpoints.lines());
+        self.console.say("Try: a page of reviews; a new one; the page again, with Cache-Status (a hit if repeated)\n");
+        for command in endpoints.to_try() {
+            self.console.say(&command);
+        }
+        self.console.say("");
+        self.show_status(&client, &endpoints).await
+    }
+
+    async fn start_postgres(&self, supervisor: &mut Supervisor) -> Result<()> {
+        let phase = self.console.phase("starting Postgres");
+        let cluster = Arc::clone(&self.cluster);
+        let service = Service::new("postgres", move || cluster.command())
+            .stopped_by(Signal::SIGINT)
+            .grace(Duration::from_secs(60));
+        let cluster = &self.cluster;
+        for postgres in supervisor.start(vec![service])? {
+            postgres
+                .ready(RECOVERY_LIMIT, async |id| cluster.is_ready(id))
+                .await?;
+        }
+        cluster.create_database_unless_exists(DATABASE)?;
+        phase.done("ready");
+        Ok(())
+    }
+
+    async fn migrate(&self, supervisor: &Supervisor) -> Result<()> {
+        let phase = self.console.phase("applying the schema");
+        supervisor
+            .run(self.programs.migrate(&self.owner_url()))
+            .await?;
+        phase.done("up to date");
+        Ok(())
+    }
+
+    /// Whether a load has been completed in this data directory.
+    fn has_data(&self) -> Result<bool> {
+        let last = self
+            .cluster
+            .psql(DATABASE, "select max(finished_at) from service.loads")?;
+        if last.is_empty() {
+            return Ok(false);
+        }
+        self.console.say(&format!(
+            "==> keeping the data loaded at {last} (--fresh starts anew)"
+        ));
+        Ok(true)
+    }
+
+    /// The files to load: the operator's, or newly generated ones.
+    async fn csv_files(&self, supervisor: &Supervisor) -> Result<PathBuf> {
+        if let Some(dir) = &self.options.csv {
+            return Ok(dir.clone());
+        }
+        let dir = self.cluster.dir().join("csv");
+        if dir.exists() {
+            fs::remove_dir_all(&dir).context("cannot remove earlier generated files")?;
+        }
+        let products = self.options.products;
+        let phase = self.console.phase(format_args!(
+            "generating dirty CSV files of {products} products"
+        ));
+        supervisor
+            .run(self.programs.generate(&dir, products, SEED))
+            .await?;
+        phase.done(format_args!("in {}", dir.display()));
+        Ok(dir)
+    }
+
+    async fn load(&self, supervisor: &Supervisor, csv: &Path) -> Result<()> {
+        let phase = self
+            .console
+            .phase(format_args!("loading {}", csv.display()));
+        let dir = self.cluster.dir();
+        let (rejects, report) = (dir.join("rejects.csv"), dir.join("load-report.json"));
+        supervisor
+            .run(
+                self.programs
+                    .load(&self.owner_url(), csv, &rejects, &report),
+            )
+            .await?;
+        phase.done(format_args!("rejected rows are in {}", rejects.display()));
+        Ok(())
+    }
+
+    async fn start_origins(
+        &self,
+        supervisor: &mut Supervisor,
+        client: &Client,
+    ) -> Result<Vec<OriginAddresses>> {
+        let phase = self
+            .console
+            .phase(format_args!("starting {} origins", self.options.origins));
+        let reserve = |_| Ok((Reserved::any()?, Reserved::any()?));
+        // All ports are taken before any is given up, so that no two origins get the same.
+        let reserved: Vec<(Reserved, Reserved)> = (0..self.options.origins)
+            .map(reserve)
+            .collect::<Result<_>>()?;
+        let addresses: Vec<OriginAddresses> = reserved
+            .into_iter()
+            .map(|(public, private)| OriginAddresses {
+                public: public.release(),
+                private: private.release(),
+            })
+            .collect();
+        let url = self.cluster.app_url(DATABASE);
+        let service = |(n, addresses): (usize, &OriginAddresses)| {
+            let (programs, addresses, url) = (self.programs.clone(), *addresses, url.clone());
+            Service::new(format!("origin-{}", n + 1), move || {
+                programs.origin(addresses, &url)
+            })
+        };
+        let services = addresses.iter().enumerate().map(service).collect();
+        for (origin, at) in supervisor.start(services)?.iter().zip(&addresses) {
+            let url = format!("{}/readyz", ports::url(at.private));
+            origin
+                .ready(READY_LIMIT, async |_| answers_ok(client, &url).await)
+                .await?;
+        }
+        phase.done("ready");
+        Ok(addresses)
+    }
+
+    async fn start_gateway(
+        &self,
+        supervisor: &mut Supervisor,
+        client: &Client,
+        listen: Reserved,
+        admin: Reserved,
+        origins: &[OriginAddresses],
+    ) -> Result<()> {
+        let phase = self.console.phase("starting the gateway");
+        let url = format!("{}/products?count=1", ports::url(listen.address()));
+        let (listen, admin) = (listen.release(), admin.release());
+        let (programs, token_file) = (self.programs.clone(), self.admin_token_file());
+        let upstreams: Vec<_> = origins.iter().map(|origin| origin.public).collect();
+        let service = Service::new("gateway", move || {
+            programs.gateway(listen, &upstreams, admin, &token_file)
+        });
+        for gateway in supervisor.start(vec![service])? {
+            gateway
+                .ready(READY_LIMIT, async |_| answers_ok(client, &url).await)
+                .await?;
+        }
+        phase.done("ready");
+        Ok(())
+    }
+
+    async fn show_status(&self, client: &Client, endpoints: &Endpoints) -> Result<()> {
+        if !self.console.is_terminal() {
+            return std::future::pending().await;
+        }
+        loop {
+            let line = status::line(client, endpoints, self.began.elapsed()).await;
+            self.console.status(&line);
+            tokio::time::sleep(STATUS_PERIOD).await;
+        }
+    }
+
+    /// The token of the admin listener, made on the first run.
+    fn admin_token(&self) -> Result<String> {
+        let path = self.admin_token_file();
+        if !path.exists() {
+            endpoints::write_secret(&path, &endpoints::new_token()?)?;
+        }
+        let token = fs::read_to_string(&path);
+        let token = token.with_context(|| format!("cannot read {}", path.display()))?;
+        Ok(token.trim().to_owned())
+    }
+
+    fn admin_token_file(&self) -> PathBuf {
+        self.cluster.dir().join("admin-token")
+    }
+
+    fn owner_url(&self) -> String {
+        self.cluster.owner_url(DATABASE)
+    }
+}
+
+async fn answers_ok(client: &Client, url: &str) -> bool {
+    client
+        .get(url, None)
+        .await
+        .is_ok_and(|answer| answer.status == 200)
+}

@@ -1,0 +1,315 @@
+//! The whole system through its real programs: generated files, loader, origins, gateway.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use nix::sys::signal::{Signal, kill};
+use serde_json::{Value, json};
+use stack::{http::Client, process};
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+
+use crate::support::{Program, data_dir, eventually, processes_naming, stack};
+
+/// Small enough to be generated and loaded in seconds.
+const PRODUCTS: &str = "300";
+const READERS: u64 = 4;
+
+/// A running system, or one that was stopped and may be started again.
+struct System {
+    dir: TempDir,
+    program: Program,
+    endpoints: Value,
+    client: Client,
+}
+
+impl System {
+    fn start() -> Self {
+        require_programs();
+        let dir = data_dir();
+        let program = launch(dir.path());
+        let mut system = Self {
+            dir,
+            program,
+            endpoints: Value::Null,
+            client: Client::new(),
+        };
+        system.wait_until_it_serves();
+        system
+    }
+
+    fn start_again(&mut self) {
+        self.program = launch(self.dir.path());
+        self.wait_until_it_serves();
+    }
+
+    fn wait_until_it_serves(&mut self) {
+        let path = endpoints_file(self.dir.path());
+        eventually("the system serves", || {
+            let ended = self.program.child.try_wait().unwrap();
+            assert!(ended.is_none(), "stack up: {ended:?}\n{}", self.log());
+            path.exists()
+        });
+        self.endpoints = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+    }
+
+    fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("up.log")).unwrap()
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.endpoints["gateway"].as_str().unwrap())
+    }
+
+    async fn get(&self, path: &str) -> stack::http::Answer {
+        let answer = self.client.get(&self.url(path), None).await.unwrap();
+        assert_eq!(answer.status, 200, "{path}\n{}", self.log());
+        answer
+    }
+
+    async fn post_review(&self, summary: &str) {
+        let review = json!({
+            "product_id": 2, "rating": 5, "recommend": true, "summary": summary, "body": "It fits.",
+            "name": "tester", "email": "tester@example.com",
+        });
+        let answer = self
+            .client
+            .post_json(&self.url("/reviews"), &review)
+            .await
+            .unwrap();
+        assert_eq!(answer.status, 201, "{:?}\n{}", answer.body, self.log());
+    }
+
+    async fn newest_summary(&self) -> String {
+        let page = self
+            .get("/reviews?product_id=2&sort=newest")
+            .await
+            .json()
+            .unwrap();
+        page["results"][0]["summary"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    }
+
+    /// How many reviews of product 2 the meta data count.
+    async fn counted(&self) -> u64 {
+        let meta = self.get("/reviews/meta?product_id=2").await.json().unwrap();
+        let ratings = meta["ratings"].as_object().unwrap();
+        ratings
+            .values()
+            .map(|count| count.as_str().unwrap().parse::<u64>().unwrap())
+            .sum()
+    }
+
+    /// The process of the first origin.
+    fn origin(&self) -> Option<u32> {
+        let address = self.origin_url().trim_start_matches("http://");
+        let listens = format!("origin run --listen {address} ");
+        let mut processes = processes_naming(&self.data()).into_iter();
+        processes
+            .find(|(_, line)| line.contains(&listens))
+            .map(|(id, _)| id)
+    }
+
+    fn origin_url(&self) -> &str {
+        self.endpoints["origins"][0].as_str().unwrap()
+    }
+}
+
+impl Drop for System {
+    /// In order, so that nobody writes to the directory while it is removed.
+    fn drop(&mut self) {
+        let _ = kill(process::pid(self.program.child.id()), Signal::SIGTERM);
+        let _ = self.program.child.wait();
+    }
+}
+
+fn launch(dir: &Path) -> Program {
+    let log = fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(dir.join("up.log"))
+        .unwrap();
+    let mut command = up(&dir.join("data"));
+    command.arg("--endpoints").arg(endpoints_file(dir));
+    Program::start_logged(
+        command.args(["--products", PRODUCTS, "--origins", "2"]),
+        log,
+    )
+}
+
+fn up(data: &Path) -> std::process::Command {
+    let mut command = stack(&["up", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+    command.arg("--data").arg(data);
+    command
+}
+
+fn endpoints_file(dir: &Path) -> PathBuf {
+    dir.join("endpoints.json")
+}
+
+fn require_programs() {
+    let dir = Path::new(env!("CARGO_BIN_EXE_stack")).parent().unwrap();
+    for name in ["etl", "origin", "gateway"] {
+        let path = dir.join(name);
+        assert!(
+            path.is_file(),
+            "{} is missing: run `cargo build --workspace --bins` first",
+            path.display()
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_page_is_cached_until_a_review_is_posted_which_it_then_shows_first() {
+    let system = System::start();
+    let page = "/reviews?product_id=2&sort=newest";
+    let first = system.get(page).await;
+    assert!(
+        !first.header("cache-status").contains("hit"),
+        "{}",
+        first.header("cache-status")
+    );
+    let second = system.get(page).await;
+    assert!(
+        second.header("cache-status").contains("hit"),
+        "{}",
+        second.header("cache-status")
+    );
+    assert_eq!(first.body, second.body);
+
+    let counted = system.counted().await;
+    system.post_review("Seen at once").await;
+    assert_eq!(system.newest_summary().await, "Seen at once");
+    assert_eq!(system.counted().await, counted + 1);
+}
+
+#[tokio::test]
+async fn killing_an_origin_costs_no_reader_an_answer() {
+    let system = Arc::new(System::start());
+    let (stop, answers) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicU64::new(0)),
+    );
+    let read = |reader: u64| {
+        let (system, stop, answers) =
+            (Arc::clone(&system), Arc::clone(&stop), Arc::clone(&answers));
+        async move {
+            for n in 1.. {
+                if stop.load(Ordering::Relaxed) {
+                    return;
+                }
+                // Each URL is new to the cache, so that every answer needs an origin.
+                let (product, count) = (n % 300 + 1, 1000 * reader + n);
+                system
+                    .get(&format!(
+                        "/qa/questions?product_id={product}&count={}",
+                        count % 9000 + 1
+                    ))
+                    .await;
+                answers.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    };
+    let readers: Vec<_> = (0..READERS)
+        .map(|reader| tokio::spawn(read(reader)))
+        .collect();
+    let progress = async |more: u64| {
+        let goal = answers.load(Ordering::Relaxed) + more;
+        while answers.load(Ordering::Relaxed) < goal && !readers.iter().any(JoinHandle::is_finished)
+        {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+
+    progress(100).await;
+    let killed = system.origin().unwrap();
+    kill(process::pid(killed), Signal::SIGKILL).unwrap();
+    progress(500).await;
+    let probe = format!("{}/products?count=1", system.origin_url());
+    while !system
+        .client
+        .get(&probe, None)
+        .await
+        .is_ok_and(|answer| answer.status == 200)
+    {
+        progress(10).await;
+    }
+    progress(100).await;
+
+    stop.store(true, Ordering::Relaxed);
+    for reader in readers {
+        reader.await.unwrap();
+    }
+    assert_ne!(system.origin(), Some(killed), "it was started again");
+}
+
+#[tokio::test]
+async fn stopping_leaves_no_process_and_the_next_start_keeps_the_data() {
+    let mut system = System::start();
+    system.post_review("Kept over a stop").await;
+    refuse_what_would_disturb(&system);
+
+    let children = process::children(system.program.child.id()).unwrap();
+    assert!(children.len() >= 4, "Postgres, two origins, the gateway");
+    system.program.signal(Signal::SIGINT);
+    assert!(
+        system.program.child.wait().unwrap().success(),
+        "{}",
+        system.log()
+    );
+    assert_eq!(processes_naming(&system.data()), []);
+    assert!(!children.iter().any(|id| process::is_alive(*id)));
+    assert!(!endpoints_file(system.dir.path()).exists());
+
+    system.start_again();
+    assert_eq!(system.newest_summary().await, "Kept over a stop");
+}
+
+#[tokio::test]
+async fn killing_the_supervisor_outright_leaves_no_process_and_loses_no_data() {
+    let mut system = System::start();
+    system.post_review("Kept over a kill").await;
+    system.program.signal(Signal::SIGKILL);
+    system.program.child.wait().unwrap();
+    eventually("every process has ended", || {
+        processes_naming(&system.data()).is_empty()
+    });
+
+    fs::remove_file(endpoints_file(system.dir.path())).unwrap();
+    system.start_again();
+    assert_eq!(system.newest_summary().await, "Kept over a kill");
+}
+
+/// A second start on the same directory, and new files over existing data, must both be refused.
+fn refuse_what_would_disturb(system: &System) {
+    let second = up(&system.data()).output().unwrap();
+    let error = String::from_utf8_lossy(&second.stderr);
+    assert!(
+        !second.status.success() && error.contains("in use by process"),
+        "{error}"
+    );
+
+    let load = up(&system.data())
+        .arg("--csv")
+        .arg(system.dir.path())
+        .output()
+        .unwrap();
+    let error = String::from_utf8_lossy(&load.stderr);
+    assert!(
+        !load.status.success() && error.contains("--fresh"),
+        "{error}"
+    );
+}

@@ -1,0 +1,67 @@
+//! What `stack up` refuses before it starts anything.
+
+use std::{fs, process::Output};
+
+use stack::ports::Reserved;
+
+use crate::support::{data_dir, stack};
+
+fn refused(arguments: &[&str]) -> String {
+    let Output { status, stderr, .. } = stack(&["up"]).args(arguments).output().unwrap();
+    assert!(!status.success());
+    String::from_utf8(stderr).unwrap()
+}
+
+#[test]
+fn a_busy_port_is_named_and_nothing_is_started() {
+    let dir = data_dir();
+    let data = dir.path().join("data");
+    let taken = Reserved::any().unwrap();
+    let address = taken.address().to_string();
+    let data_argument = data.to_str().unwrap();
+    let error = refused(&["--data", data_argument, "--listen", &address]);
+    assert!(
+        error.contains(&address) && error.contains("--listen"),
+        "{error}"
+    );
+    let error = refused(&[
+        "--data",
+        data_argument,
+        "--listen",
+        "127.0.0.1:0",
+        "--admin",
+        &address,
+    ]);
+    assert!(
+        error.contains(&address) && error.contains("--admin"),
+        "{error}"
+    );
+    assert!(!data.exists());
+}
+
+#[test]
+fn numbers_out_of_range_are_refused() {
+    assert!(refused(&["--origins", "0"]).contains("--origins"));
+    assert!(refused(&["--products", "0"]).contains("--products"));
+}
+
+#[test]
+fn a_data_directory_below_a_closed_one_is_named() {
+    if !nix::unistd::geteuid().is_root() {
+        // Only root steps down to an account that could be shut out.
+        return;
+    }
+    let dir = data_dir();
+    let closed = dir.path().join("closed");
+    fs::create_dir(&closed).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    fs::set_permissions(&closed, mode).unwrap();
+    let data = closed.join("data");
+    let free = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+    let error = refused(&[&["--data", data.to_str().unwrap()], &free[..]].concat());
+    assert!(
+        error.contains(&format!("cannot enter {}", closed.display())),
+        "{error}"
+    );
+    assert!(!data.exists());
+}

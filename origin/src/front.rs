@@ -1,0 +1,201 @@
+//! The one layer around every handler: admission, deadline, cache fields, errors, metrics, and the line in the log.
+
+use std::{
+    panic::AssertUnwindSafe,
+    time::{Duration, Instant},
+};
+
+use axum::{
+    body::Body,
+    extract::{MatchedPath, Request, State},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use futures_util::FutureExt as _;
+use http::{
+    HeaderName, HeaderValue, Method, StatusCode,
+    header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE},
+};
+use hyper::body::Body as _;
+
+use crate::{
+    body::{self, Leftover},
+    cache_policy::{self, CachePolicy},
+    error::{self, Error},
+    state::AppState,
+};
+
+/// Names a request in the logs of everything it passes through.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Longer paths and queries are refused.
+const URI_BYTES_MAX: usize = 8 * 1024;
+/// A longer id of somebody else's making is replaced by one of ours.
+const REQUEST_ID_BYTES_MAX: usize = 128;
+
+/// What is still needed of a request when its answer is there.
+struct Asked {
+    started: Instant,
+    method: Method,
+    route: Option<MatchedPath>,
+    path: String,
+    id: HeaderValue,
+    if_none_match: Option<HeaderValue>,
+    accepts_problem: bool,
+}
+
+/// Serves one request.
+pub async fn front(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
+    let asked = Asked::new(&request, &state);
+    let leftover = lend_body(&mut request);
+    let mut response = match admit(&state, &asked, &request) {
+        Ok(_admitted) => answer(request, next, &state).await,
+        Err(error) => error.into_response(),
+    };
+    let error = finish(&state, &asked, &mut response);
+    if let Some(rest) = leftover.and_then(|leftover| leftover.take()) {
+        discard(rest, &mut response).await;
+    }
+    let took = asked.started.elapsed();
+    let route = asked.route.as_ref().map(MatchedPath::as_str);
+    state
+        .metrics
+        .request(route, &asked.method)
+        .observe(response.status(), took);
+    log(&asked, &response, took, error.as_ref());
+    response
+}
+
+impl Asked {
+    fn new(request: &Request, state: &AppState) -> Self {
+        let headers = request.headers();
+        Self {
+            started: Instant::now(),
+            method: request.method().clone(),
+            route: request.extensions().get::<MatchedPath>().cloned(),
+            path: request.uri().path().to_owned(),
+            id: headers
+                .get(REQUEST_ID)
+                .filter(|id| is_request_id(id.as_bytes()))
+                .cloned()
+                .or_else(|| HeaderValue::try_from(state.request_ids.next()).ok())
+                .unwrap_or(HeaderValue::from_static("-")),
+            if_none_match: cache_policy::if_none_match(headers),
+            accepts_problem: error::accepts_problem(headers),
+        }
+    }
+}
+
+/// Letters, digits and a little punctuation: nothing that a log or a shell could trip over.
+fn is_request_id(id: &[u8]) -> bool {
+    (1..=REQUEST_ID_BYTES_MAX).contains(&id.len())
+        && id
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.:+/=".contains(byte))
+}
+
+/// Sees to it that the unread rest of a body is not lost; most requests have none.
+fn lend_body(request: &mut Request) -> Option<Leftover> {
+    if request.body().is_end_stream() {
+        return None;
+    }
+    let leftover = Leftover::default();
+    let body = std::mem::take(request.body_mut());
+    *request.body_mut() = leftover.lend(body);
+    Some(leftover)
+}
+
+/// A place among the requests being served.
+struct Admitted<'a>(&'a AppState);
+
+impl Drop for Admitted<'_> {
+    fn drop(&mut self) {
+        self.0.metrics.in_flight.dec();
+    }
+}
+
+fn admit<'a>(state: &'a AppState, asked: &Asked, request: &Request) -> Result<Admitted<'a>, Error> {
+    state.metrics.in_flight.inc();
+    let admitted = Admitted(state);
+    if state.metrics.in_flight.get() > i64::from(state.config.in_flight_max) {
+        state.metrics.shed.inc();
+        return Err(Error::Unavailable("too many requests at a time".into()));
+    }
+    let query = request.uri().query().map_or(0, str::len);
+    if asked.path.len() + query > URI_BYTES_MAX {
+        return Err(Error::UriTooLong);
+    }
+    Ok(admitted)
+}
+
+/// Runs the handler; it may fail, take too long or panic, and is answered for all the same.
+async fn answer(request: Request, next: Next, state: &AppState) -> Response {
+    let handled = AssertUnwindSafe(next.run(request)).catch_unwind();
+    match tokio::time::timeout(state.config.request_timeout, handled).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(_panic)) => Error::Internal("a handler panicked".into()).into_response(),
+        Err(_) => Error::Timeout.into_response(),
+    }
+}
+
+/// Writes what handlers leave to the layer; gives the error, if that is what the answer is.
+fn finish(state: &AppState, asked: &Asked, response: &mut Response) -> Option<Error> {
+    let error = response.extensions_mut().remove::<Error>();
+    let policy = match &error {
+        Some(error) => error.write(response, asked.accepts_problem),
+        None => response
+            .extensions_mut()
+            .remove::<CachePolicy>()
+            .unwrap_or(CachePolicy::NoStore),
+    };
+    if asked.method == Method::HEAD {
+        // The fields of the answer to a GET, its length among them.
+        *response.body_mut() = Body::empty();
+    }
+    let headers = response.headers_mut();
+    state.cache_headers.write(&policy, headers);
+    headers.insert(REQUEST_ID, asked.id.clone());
+    let is_read = matches!(asked.method, Method::GET | Method::HEAD);
+    if is_read
+        && response.status() == StatusCode::OK
+        && cache_policy::is_not_modified(asked.if_none_match.as_ref(), response.headers())
+    {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        *response.body_mut() = Body::empty();
+        response.headers_mut().remove(CONTENT_LENGTH);
+        response.headers_mut().remove(CONTENT_TYPE);
+    }
+    error
+}
+
+/// Reads what a client is still sending, so that it can read the answer; a client that sends too much is cut off.
+async fn discard(rest: Body, response: &mut Response) {
+    let closes = response.headers().contains_key(CONNECTION);
+    let drained = !closes
+        && tokio::time::timeout(DISCARD_TIMEOUT, body::drain(rest))
+            .await
+            .is_ok_and(|drained| drained.is_ok());
+    if !drained {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(CONNECTION, close);
+    }
+}
+
+/// How long the rest of a refused body is waited for.
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Writes the request's line: the path without its query, which may hold a token.
+fn log(asked: &Asked, response: &Response, took: Duration, error: Option<&Error>) {
+    tracing::event!(
+        target: "origin::access",
+        tracing::Level::INFO,
+        request.id = asked.id.to_str().unwrap_or("-"),
+        request.method = asked.method.as_str(),
+        request.route = asked.route.as_ref().map_or("none", MatchedPath::as_str),
+        request.path = asked.path.as_str(),
+        response.status = response.status().as_u16(),
+        response.bytes = response.body().size_hint().exact(),
+        took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+        error = error.map(tracing::field::display),
+    );
+}

@@ -1,0 +1,228 @@
+#![doc = include_str!("../README.md")]
+
+pub mod answers;
+pub mod body;
+pub mod cache_policy;
+pub mod cart;
+pub mod config;
+pub mod database;
+pub mod date;
+pub mod error;
+pub mod extract;
+pub mod front;
+pub mod health;
+pub mod id;
+pub mod idempotency;
+pub mod interactions;
+pub mod maintenance;
+pub mod metrics;
+pub mod object;
+pub mod page;
+pub mod products;
+pub mod questions;
+pub mod release;
+pub mod reply;
+pub mod reviews;
+pub mod routes;
+pub mod server;
+pub mod state;
+pub mod telemetry;
+
+use std::{
+    future::Future,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use axum::{Router, middleware};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, oneshot},
+};
+
+use crate::{
+    cache_policy::CacheHeaders,
+    config::Config,
+    database::{Database, Statement},
+    metrics::Metrics,
+    state::{AppState, RequestIds, Shared},
+};
+
+/// An origin that is listening, and not yet serving.
+#[derive(Debug)]
+pub struct App {
+    state: AppState,
+    public: TcpListener,
+    private: TcpListener,
+}
+
+impl App {
+    /// Binds both listeners and begins to connect to the database, which need not be there yet.
+    ///
+    /// # Errors
+    /// If an address is taken.
+    pub async fn build(config: Config, release_digest: &str) -> anyhow::Result<Self> {
+        let public = listen(config.listen).await?;
+        let private = listen(config.private).await?;
+        let metrics = Arc::new(Metrics::new(&routes::all(), &statements())?);
+        let state = AppState::new(Shared {
+            db: Database::open(&config, &metrics),
+            cache_headers: CacheHeaders::new(release_digest),
+            metrics,
+            body_memory: Arc::new(Semaphore::new(config.body_bytes_max as usize)),
+            is_ending: AtomicBool::new(false),
+            request_ids: RequestIds::new(),
+            config,
+        });
+        Ok(Self {
+            state,
+            public,
+            private,
+        })
+    }
+
+    /// The addresses of the API and of the private listener.
+    ///
+    /// # Errors
+    /// If the system does not tell.
+    pub fn addresses(&self) -> anyhow::Result<(SocketAddr, SocketAddr)> {
+        Ok((self.public.local_addr()?, self.private.local_addr()?))
+    }
+
+    /// What requests share.
+    pub fn state(&self) -> &AppState {
+        &self.state
+    }
+
+    /// Serves until `ending`, then finishes the requests in flight.
+    ///
+    /// # Errors
+    /// If the database could lose what it has acknowledged, and the settings do not allow that.
+    pub async fn serve(self, ending: impl Future<Output = ()>) -> anyhow::Result<()> {
+        let Self {
+            state,
+            public,
+            private,
+        } = self;
+        let mut durability = Box::pin(check_durability(state.clone()));
+        // A database that answers is judged before the first request; one that does not, when it does.
+        let unchecked = match tokio::time::timeout(START_TIMEOUT, &mut durability).await {
+            Ok(checked) => {
+                checked?;
+                None
+            }
+            Err(_) => {
+                tracing::warn!("serving without a database until there is one");
+                Some(durability)
+            }
+        };
+        let maintenance = tokio::spawn(maintenance::run(state.clone()));
+        let (end_private, private_ended) = oneshot::channel::<()>();
+        let private = tokio::spawn(server::serve(
+            private,
+            health::router().with_state(state.clone()),
+            server_settings(&state.config),
+            async {
+                let _ = private_ended.await;
+            },
+        ));
+        let mut verdict = Ok(());
+        let ending = async {
+            tokio::select! {
+                () = ending => {}
+                unsafe_settings = fails(unchecked) => verdict = Err(unsafe_settings),
+            }
+            state.is_ending.store(true, Ordering::Relaxed);
+        };
+        let router = public_router(&state);
+        server::serve(public, router, server_settings(&state.config), ending).await;
+        maintenance.abort();
+        let _ = end_private.send(());
+        let _ = private.await;
+        state.db.close().await;
+        verdict
+    }
+}
+
+/// How long a start waits for the database to say whether it is durable.
+const START_TIMEOUT: Duration = Duration::from_secs(2);
+/// Between looks for a database that does not answer.
+const START_RETRY: Duration = Duration::from_millis(100);
+
+/// The API: all routes behind the one layer.
+fn public_router(state: &AppState) -> Router {
+    routes::router()
+        .layer(middleware::from_fn_with_state(state.clone(), front::front))
+        .with_state(state.clone())
+}
+
+async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}"))
+}
+
+fn server_settings(config: &Config) -> server::Settings {
+    server::Settings {
+        connections_max: config.connections_max,
+        keep_alive: config.keep_alive,
+        grace: config.grace,
+    }
+}
+
+/// Every statement of this program.
+pub fn statements() -> Vec<&'static Statement> {
+    [
+        &products::db::STATEMENTS[..],
+        &reviews::db::STATEMENTS,
+        &questions::db::STATEMENTS,
+        &answers::db::STATEMENTS,
+        &cart::db::STATEMENTS,
+        &interactions::db::STATEMENTS,
+        &idempotency::STATEMENTS,
+        &health::db::STATEMENTS,
+        &maintenance::db::STATEMENTS,
+    ]
+    .concat()
+}
+
+/// Waits for the database, and looks whether what it acknowledges survives a crash.
+async fn check_durability(state: AppState) -> anyhow::Result<()> {
+    let unsafe_settings = loop {
+        let checked = async { health::db::unsafe_settings(&mut state.db.write().await?).await };
+        match checked.await {
+            Ok(settings) => break settings,
+            Err(_) => tokio::time::sleep(START_RETRY).await,
+        }
+    };
+    if unsafe_settings.is_empty() {
+        return Ok(());
+    }
+    let names = unsafe_settings.join(", ");
+    if !state.config.allow_unsafe_durability {
+        bail!(
+            "the database has {names} off: it could lose what it has acknowledged. \
+             Turn it on, or allow this with --allow-unsafe-durability"
+        );
+    }
+    tracing::warn!(
+        settings = names,
+        "the database could lose what it has acknowledged"
+    );
+    Ok(())
+}
+
+/// Waits for a failure, which may never come.
+async fn fails(check: Option<impl Future<Output = anyhow::Result<()>>>) -> anyhow::Error {
+    if let Some(check) = check
+        && let Err(error) = check.await
+    {
+        return error;
+    }
+    std::future::pending().await
+}

@@ -1,0 +1,186 @@
+//! What Prometheus reads: every handle is looked up by a constant, none is made on the way of a request.
+
+use std::{collections::HashMap, time::Duration};
+
+use http::{Method, StatusCode};
+use prometheus::{
+    Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+use crate::{
+    database::{Database, Statement},
+    routes::Route,
+};
+
+/// Upper bounds of the latency histograms, in seconds.
+const LATENCY_SECONDS: [f64; 12] = [
+    0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
+];
+
+/// Every metric of the origin.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    routes: HashMap<&'static str, RouteMetrics>,
+    unrouted: MethodMetrics,
+    statements: HashMap<&'static str, Histogram>,
+    unnamed: Histogram,
+    pools: IntGaugeVec,
+    /// Requests being served.
+    pub in_flight: IntGauge,
+    /// Requests refused because too many were being served.
+    pub shed: IntCounter,
+}
+
+/// Where the metrics of paths come from.
+struct RequestVecs {
+    total: IntCounterVec,
+    seconds: HistogramVec,
+}
+
+impl RequestVecs {
+    fn route(&self, path: &str) -> RouteMetrics {
+        RouteMetrics {
+            get: self.method(path, "GET"),
+            post: self.method(path, "POST"),
+            put: self.method(path, "PUT"),
+            other: self.method(path, "other"),
+        }
+    }
+
+    fn method(&self, path: &str, method: &str) -> MethodMetrics {
+        MethodMetrics {
+            statuses: ["1xx", "2xx", "3xx", "4xx", "5xx"]
+                .map(|status| self.total.with_label_values(&[path, method, status])),
+            seconds: self.seconds.with_label_values(&[path, method]),
+        }
+    }
+}
+
+fn latency(name: &str, help: &str) -> HistogramOpts {
+    HistogramOpts::new(name, help).buckets(LATENCY_SECONDS.to_vec())
+}
+
+/// The metrics of one path.
+#[derive(Debug)]
+struct RouteMetrics {
+    get: MethodMetrics,
+    post: MethodMetrics,
+    put: MethodMetrics,
+    other: MethodMetrics,
+}
+
+/// The metrics of one path and method.
+#[derive(Debug)]
+pub struct MethodMetrics {
+    /// By the first digit of the status, from 1.
+    statuses: [IntCounter; 5],
+    seconds: Histogram,
+}
+
+impl MethodMetrics {
+    /// Counts a request that was answered.
+    pub fn observe(&self, status: StatusCode, took: Duration) {
+        let class = usize::from(status.as_u16() / 100).clamp(1, 5);
+        self.statuses[class - 1].inc();
+        self.seconds.observe(took.as_secs_f64());
+    }
+}
+
+impl Metrics {
+    /// Registers every metric.
+    ///
+    /// # Errors
+    /// If two have one name, which is a mistake in this file.
+    pub fn new(routes: &[Route], statements: &[&Statement]) -> prometheus::Result<Self> {
+        let registry = Registry::new();
+        let requests = RequestVecs {
+            total: IntCounterVec::new(
+                Opts::new("origin_requests_total", "Requests answered"),
+                &["route", "method", "status"],
+            )?,
+            seconds: HistogramVec::new(
+                latency("origin_request_duration_seconds", "From head to answer"),
+                &["route", "method"],
+            )?,
+        };
+        let seconds = HistogramVec::new(
+            latency(
+                "origin_statement_duration_seconds",
+                "From sending a statement to its commit",
+            ),
+            &["statement"],
+        )?;
+        let pools = IntGaugeVec::new(
+            Opts::new("origin_pool_connections", "Connections to the database"),
+            &["pool", "state"],
+        )?;
+        let in_flight = IntGauge::new("origin_in_flight_requests", "Requests being served")?;
+        let shed = IntCounter::new("origin_shed_requests_total", "Requests refused at once")?;
+        registry.register(Box::new(requests.total.clone()))?;
+        registry.register(Box::new(requests.seconds.clone()))?;
+        registry.register(Box::new(seconds.clone()))?;
+        registry.register(Box::new(pools.clone()))?;
+        registry.register(Box::new(in_flight.clone()))?;
+        registry.register(Box::new(shed.clone()))?;
+        #[cfg(target_os = "linux")]
+        registry.register(Box::new(
+            prometheus::process_collector::ProcessCollector::for_self(),
+        ))?;
+        Ok(Self {
+            registry,
+            routes: routes
+                .iter()
+                .map(|route| (route.path, requests.route(route.path)))
+                .collect(),
+            unrouted: requests.method("none", "other"),
+            statements: statements
+                .iter()
+                .map(|statement| {
+                    let histogram = seconds.with_label_values(&[statement.name]);
+                    (statement.name, histogram)
+                })
+                .collect(),
+            unnamed: seconds.with_label_values(&["other"]),
+            pools,
+            in_flight,
+            shed,
+        })
+    }
+
+    /// The metrics of a request to a path of the router's list, or to none of them.
+    pub fn request(&self, route: Option<&str>, method: &Method) -> &MethodMetrics {
+        let Some(route) = route.and_then(|route| self.routes.get(route)) else {
+            return &self.unrouted;
+        };
+        match *method {
+            Method::GET | Method::HEAD => &route.get,
+            Method::POST => &route.post,
+            Method::PUT => &route.put,
+            _ => &route.other,
+        }
+    }
+
+    /// The latency of a statement.
+    pub fn statement(&self, name: &str) -> &Histogram {
+        self.statements.get(name).unwrap_or(&self.unnamed)
+    }
+
+    /// Everything as text, with the pools as they are now.
+    ///
+    /// # Errors
+    /// If a metric cannot be written, which is a mistake in this file.
+    pub fn render(&self, database: &Database) -> prometheus::Result<Vec<u8>> {
+        for pool in database.pools() {
+            let (open, idle) = pool.sizes();
+            for (state, count) in [("idle", idle), ("used", open.saturating_sub(idle))] {
+                let gauge = self.pools.with_label_values(&[pool.name(), state]);
+                gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+            }
+        }
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(text)
+    }
+}

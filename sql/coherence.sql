@@ -1,0 +1,293 @@
+-- Coherence: the database tells every cache what has changed.
+--
+-- Each transaction appends the cache groups it touched to an outbox, in the same transaction: a change and the news of
+-- it commit together or not at all. Needs nothing of the shop: map any table to groups with coherence.watch().
+-- Can be run again at any time. Needs a superuser (event triggers), Postgres 14 or later.
+
+create schema if not exists coherence;
+
+-- The outbox -----------------------------------------------------------------------------------------------------------
+
+-- Three tables used in turn: rows are never deleted one by one, the oldest table is truncated as a whole.
+create table if not exists coherence.outbox (
+  slot        smallint    not null,
+  xid         xid8        not null default pg_current_xact_id(),
+  groups      text[]      not null,  -- '*' is everything
+  appended_at timestamptz not null default clock_timestamp()
+) partition by list (slot);
+create table if not exists coherence.outbox_0 partition of coherence.outbox for values in (0);
+create table if not exists coherence.outbox_1 partition of coherence.outbox for values in (1);
+create table if not exists coherence.outbox_2 partition of coherence.outbox for values in (2);
+-- The tailer: the rows of transactions that a position does not include.
+create index if not exists outbox_xid_idx on coherence.outbox (xid);
+
+-- The slot that is written now. rotated_at and snapshot are those of the last change of slot; trimmed is a snapshot that
+-- includes every row ever truncated: a reader whose position does not include it has missed something.
+create table if not exists coherence.rotation (
+  only_row   boolean     primary key default true check (only_row),
+  slot       smallint    not null default 0,
+  rotated_at timestamptz not null default now(),
+  snapshot   pg_snapshot not null default pg_current_snapshot(),
+  trimmed    pg_snapshot
+);
+insert into coherence.rotation default values on conflict do nothing;
+
+-- Emptied by crash recovery, after which a transaction number can be used again: a new id makes every older position void.
+create unlogged table if not exists coherence.incarnation (
+  only_row boolean primary key default true check (only_row),
+  id       uuid    not null default gen_random_uuid()
+);
+
+-- Appends the groups that this transaction touched. A no-op for an empty list.
+create or replace function coherence.append(groups text[]) returns void
+language sql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+  insert into coherence.outbox (slot, groups)
+  select rotation.slot, append.groups from coherence.rotation where cardinality(append.groups) > 0;
+$$;
+
+-- Marks this transaction: its author appends its groups itself, and the statement triggers stay silent. Holds for the
+-- one transaction only, whatever the session does with the setting later.
+create or replace function coherence.mark() returns text
+language sql volatile
+as $$ select set_config('coherence.marked', pg_current_xact_id()::text, true) $$;
+
+create or replace function coherence.is_marked() returns boolean
+language sql stable
+as $$ select coalesce(current_setting('coherence.marked', true) = pg_current_xact_id_if_assigned()::text, false) $$;
+
+-- Whether every transaction that is visible in the older snapshot is visible in the newer one.
+create or replace function coherence.includes(newer pg_snapshot, older pg_snapshot) returns boolean
+language sql immutable strict
+as $$
+  select pg_snapshot_xmax(newer) >= pg_snapshot_xmax(older)
+     and not exists (
+           select from pg_snapshot_xip(newer) as running (xid)
+            where running.xid < pg_snapshot_xmax(older)
+              and pg_visible_in_snapshot(running.xid, older))
+$$;
+
+-- Moves to the next slot when the present one has been written for at least min_age, and truncates what the next one
+-- held. Does nothing, and says so, while a transaction that wrote there is still open or a reader still reads there.
+create or replace function coherence.rotate(min_age interval default '1 hour') returns boolean
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  state   coherence.rotation;
+  next    smallint;
+  unseen  boolean;
+begin
+  select * into state from coherence.rotation for update skip locked;
+  if not found or state.rotated_at > clock_timestamp() - min_age then
+    return false;
+  end if;
+  next := (state.slot + 1) % 3;
+  begin
+    execute format('lock table coherence.outbox_%s in access exclusive mode nowait', next);
+  exception when lock_not_available then
+    return false;
+  end;
+  -- The snapshot of the last change of slot includes all rows of the slot left before that, but for those of a
+  -- transaction that was already open then: its rows must outlive one more turn.
+  execute format('select exists (select from coherence.outbox_%s where not pg_visible_in_snapshot(xid, $1))', next)
+     into unseen using state.snapshot;
+  if not unseen then
+    execute format('truncate coherence.outbox_%s', next);
+    update coherence.rotation
+       set slot = next, rotated_at = clock_timestamp(), snapshot = pg_current_snapshot(), trimmed = state.snapshot;
+    return true;
+  end if;
+  -- Try again a turn later with a snapshot of now.
+  update coherence.rotation set rotated_at = clock_timestamp(), snapshot = pg_current_snapshot();
+  return false;
+end
+$$;
+
+-- Table to groups ------------------------------------------------------------------------------------------------------
+
+-- Which groups a change of a row touches: {column} in a template stands for that column's value in the old and the new row.
+-- With columns, an update touches the group only if one of them changed. This is also the manifest that readiness checks.
+create table if not exists coherence.mapping (
+  relation text   not null,  -- 'schema.table'
+  template text   not null,
+  columns  text[],
+  constraint mapping_pkey primary key (relation, template)
+);
+
+-- The expression that makes a template's group of one row: 'product-{id}' becomes 'product-' || coalesce(id::text, '').
+create or replace function coherence.group_expression(template text) returns text
+language sql immutable strict
+as $$
+  select string_agg(
+           case when part.text like '{%}' then format('coalesce(%I::text, '''')', btrim(part.text, '{}'))
+                else quote_literal(part.text) end,
+           ' || ' order by part.position)
+    from regexp_matches(template, '\{[^{}]+\}|[^{}]+', 'g') with ordinality as part_match (match, position),
+         lateral (select part_match.match[1] as text, part_match.position) as part
+$$;
+
+-- The query that yields the groups of one mapping from the transition tables: for an update, the rows of which a named
+-- column (or one that the template names) differs, taken from both sides.
+create or replace function coherence.group_query(template text, columns text[], operation text) returns text
+language sql immutable
+as $$
+  select case operation
+    when 'insert' then format('select %s as g from new_rows', coherence.group_expression(template))
+    when 'delete' then format('select %s as g from old_rows', coherence.group_expression(template))
+    else format(
+      'select %1$s as g from ((select %2$s from old_rows except all select %2$s from new_rows)'
+      ' union all (select %2$s from new_rows except all select %2$s from old_rows)) as changed',
+      coherence.group_expression(template),
+      coalesce(
+        (select string_agg(format('%I', named.column_name), ', ')
+           from (select unnest(columns) where columns is not null
+                 union
+                 select btrim(m[1], '{}') from regexp_matches(template, '\{[^{}]+\}', 'g') as m
+                  where columns is not null) as named (column_name)),
+        '*'))
+  end
+$$;
+
+-- Makes the trigger functions of a relation from its mappings.
+create or replace function coherence.define_triggers(relation text) returns void
+language plpgsql volatile
+as $$
+declare
+  operation text;
+  queries   text;
+begin
+  foreach operation in array array['insert', 'update', 'delete'] loop
+    select string_agg(coherence.group_query(m.template, m.columns, operation), ' union all ')
+      into queries from coherence.mapping m where m.relation = define_triggers.relation;
+    execute format(
+      'create or replace function coherence.%I() returns trigger language plpgsql security definer'
+      ' set search_path = pg_catalog, pg_temp as %L',
+      relation || ':' || operation,
+      format('begin perform coherence.append(array(select distinct g from (%s) as touched)); return null; end', queries));
+  end loop;
+end
+$$;
+
+-- A transaction of many schema changes says so once.
+create or replace function coherence.append_everything_once() returns void
+language sql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+  select coherence.append(array['*'])
+   where not exists (select from coherence.outbox o where o.xid = pg_current_xact_id() and o.groups = array['*']);
+$$;
+
+create or replace function coherence.append_everything() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$ begin perform coherence.append_everything_once(); return null; end $$;
+
+-- Puts the statement triggers of a mapped relation on a table: the relation itself, or the table that will take its place.
+create or replace function coherence.attach(relation text, target regclass) returns void
+language plpgsql volatile
+as $$
+declare
+  operation  text;
+  transition text;
+  trigger    text;
+begin
+  foreach operation in array array['insert', 'update', 'delete', 'truncate'] loop
+    trigger := 'coherence_' || operation;
+    transition := case operation
+      when 'insert' then 'referencing new table as new_rows'
+      when 'update' then 'referencing old table as old_rows new table as new_rows'
+      when 'delete' then 'referencing old table as old_rows'
+      else '' end;
+    execute format('drop trigger if exists %I on %s', trigger, target);
+    execute format(
+      'create trigger %I after %s on %s %s for each statement when (not coherence.is_marked()) execute function coherence.%I()',
+      trigger, operation, target, transition,
+      case operation when 'truncate' then 'append_everything' else relation || ':' || operation end);
+    -- Replica-role sessions (logical replication, restores) must tell the caches too.
+    execute format('alter table %s enable always trigger %I', target, trigger);
+  end loop;
+end
+$$;
+
+-- Maps a table to a group. Call coherence.install() after the last one.
+create or replace function coherence.watch(relation text, template text, columns text[] default null) returns void
+language sql volatile
+as $$
+  insert into coherence.mapping (relation, template, columns) values (relation, template, columns)
+  on conflict (relation, template) do update set columns = excluded.columns
+$$;
+
+-- The triggers that should be there and are not, or are disabled: readiness fails while this returns a row.
+create or replace function coherence.missing_triggers() returns table (relation text, trigger text)
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  select expected.relation, expected.trigger
+    from (select distinct m.relation, 'coherence_' || o.operation as trigger
+            from coherence.mapping m, unnest(array['insert', 'update', 'delete', 'truncate']) as o (operation)) as expected
+   where not exists (
+           select from pg_trigger t
+            where t.tgrelid = to_regclass(expected.relation) and t.tgname = expected.trigger and t.tgenabled = 'A')
+  union all
+  select 'event', expected.name
+    from unnest(array['coherence_ddl', 'coherence_drop']) as expected (name)
+   where not exists (select from pg_event_trigger e where e.evtname = expected.name and e.evtenabled = 'A')
+$$;
+
+-- Makes the functions of every mapped relation, and puts the triggers on those tables that lack them.
+create or replace function coherence.install() returns void
+language plpgsql volatile
+as $$
+declare
+  mapped text;
+begin
+  for mapped in select distinct m.relation from coherence.mapping m order by 1 loop
+    perform coherence.define_triggers(mapped);
+    -- Triggers that are there are left alone: putting them on locks the table and is itself a schema change.
+    if exists (select from coherence.missing_triggers() m where m.relation = mapped)
+       and to_regclass(mapped) is not null then
+      perform coherence.attach(mapped, to_regclass(mapped));
+    end if;
+  end loop;
+end
+$$;
+
+-- Schema changes and table swaps ---------------------------------------------------------------------------------------
+
+create or replace function coherence.is_watched(schema_name text, object_identity text) returns boolean
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  select exists (
+    select from coherence.mapping m
+     where split_part(m.relation, '.', 1) in (schema_name, object_identity))
+$$;
+
+create or replace function coherence.on_ddl() returns event_trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if exists (
+       select from pg_event_trigger_ddl_commands() c
+        where c.command_tag not in ('COMMENT', 'GRANT', 'REVOKE', 'CREATE INDEX', 'ALTER INDEX', 'CREATE STATISTICS')
+          and coherence.is_watched(c.schema_name, c.object_identity)) then
+    perform coherence.append_everything_once();
+  end if;
+end
+$$;
+
+create or replace function coherence.on_drop() returns event_trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if exists (
+       select from pg_event_trigger_dropped_objects() d
+        where d.object_type in ('schema', 'table', 'table column', 'trigger')
+          and coherence.is_watched(d.schema_name, d.object_identity)) then
+    perform coherence.append_everything_once();
+  end if;
+end
+$$;
+
+drop event trigger if exists coherence_ddl;
+create event trigger coherence_ddl on ddl_command_end execute function coherence.on_ddl();
+alter event trigger coherence_ddl enable always;
+drop event trigger if exists coherence_drop;
+create event trigger coherence_drop on sql_drop execute function coherence.on_drop();
+alter event trigger coherence_drop enable always;
