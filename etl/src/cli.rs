@@ -58,7 +58,8 @@ pub struct LoadArgs {
     /// Writes the report to this file, as JSON.
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
-    /// When the products came to be: a date, or a date and time. By default, when the newest file was changed.
+    /// When the products came to be: a date, or a date and time. By default, when the newest file
+    /// was changed.
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     pub loaded_at: Option<SystemTime>,
     /// Connections that build indexes side by side.

@@ -1,6 +1,8 @@
-//! COPY in Postgres' binary format: rows are encoded into blocks, which are sent while the next one is filled.
+//! COPY in Postgres' binary format: rows are encoded into blocks, which are sent while the next one
+//! is filled.
 //!
-//! The encoder knows no tables and the sender no rows. Buffers are used again; nothing is allocated for a row.
+//! The encoder knows no tables and the sender no rows. Buffers are used again; nothing is allocated
+//! for a row.
 
 use bytes::BufMut as _;
 use sqlx::{PgConnection, postgres::PgCopyIn};
@@ -12,7 +14,8 @@ use crate::error::{Error, Result, database};
 const BLOCK_BYTES: usize = 512 << 10;
 /// Blocks that wait to be sent: enough to bridge a pause of either side.
 const BLOCKS_WAITING_MAX: usize = 4;
-/// What a stream begins with: a signature that any change of line ends would break, flags, no extension.
+/// What a stream begins with: a signature that any change of line ends would break, flags, no
+/// extension.
 const STREAM_START: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 /// What it ends with: a row of -1 columns.
 const STREAM_END: &[u8] = &[0xff, 0xff];
@@ -165,7 +168,8 @@ pub struct CopySender {
     empty: mpsc::Sender<Vec<u8>>,
 }
 
-/// A part of the stream. Postgres would take a stream that stops short for a whole one, so its end is marked.
+/// A part of the stream. Postgres would take a stream that stops short for a whole one, so its end
+/// is marked.
 #[derive(Debug)]
 enum Block {
     More(Vec<u8>),
@@ -233,8 +237,9 @@ impl CopyWriter {
 }
 
 impl CopySender {
-    /// Sends blocks to Postgres until the writer has ended the stream; says how many rows Postgres took, or `None` if
-    /// the writer was dropped before it ended the stream: then nothing is stored.
+    /// Sends blocks to Postgres until the writer has ended the stream; says how many rows Postgres
+    /// took, or `None` if the writer was dropped before it ended the stream: then nothing is
+    /// stored.
     ///
     /// # Errors
     /// If Postgres refuses the rows.
@@ -244,7 +249,8 @@ impl CopySender {
         table: &str,
         columns: &str,
     ) -> Result<Option<u64>> {
-        // Frozen rows need no second visit by vacuum; Postgres allows it as the table was emptied in this transaction.
+        // Frozen rows need no second visit by vacuum; Postgres allows it as the table was emptied
+        // in this transaction.
         let statement = format!("copy {table} ({columns}) from stdin (format binary, freeze)");
         let doing = || format!("copying into {table}");
         let mut copy = conn

@@ -1,4 +1,5 @@
-//! The files of a data set in a folder: which there are, and whether their headers are those we know.
+//! The files of a data set in a folder: which there are, and whether their headers are those we
+//! know.
 
 use std::{
     collections::BTreeSet,
@@ -44,7 +45,8 @@ impl DataSet {
     /// Looks for the files of the data set and checks the header of each.
     ///
     /// # Errors
-    /// [`Error::Input`] with a line for each file that cannot be loaded; or if the folder cannot be read.
+    /// [`Error::Input`] with a line for each file that cannot be loaded; or if the folder cannot be
+    /// read.
     pub fn find(dir: &Path) -> Result<Self> {
         let mut unknown = csv_files(dir)?;
         let mut problems = Vec::new();
@@ -168,7 +170,8 @@ fn read_header(path: &Path) -> Result<Vec<String>> {
     read().map_err(error::file(path))
 }
 
-/// Columns bind by position; names only have to be those of that position, in any case, in camelCase or `snake_case`.
+/// Columns bind by position; names only have to be those of that position, in any case, in
+/// camelCase or `snake_case`.
 fn is_header(expected: &[&str], found: &[String]) -> bool {
     let plain = |name: &str| {
         let letters = name.trim().bytes().filter(|byte| *byte != b'_');

@@ -1,4 +1,5 @@
-//! What stops a run. A bad row is not an error: it is a [`Reject`](crate::reject::Reason) and is counted.
+//! What stops a run. A bad row is not an error: it is a [`Reject`](crate::reject::Reason) and is
+//! counted.
 
 use std::{io, path::PathBuf};
 

@@ -1,4 +1,5 @@
-//! Reads one field: pure functions from bytes to values. Bytes are valid UTF-8 and trimmed by the reader.
+//! Reads one field: pure functions from bytes to values. Bytes are valid UTF-8 and trimmed by the
+//! reader.
 
 use crate::reject::{Reason, Repair, Repairs};
 
@@ -145,7 +146,8 @@ pub fn unwrapped<'a>(field: &'a [u8], repairs: &mut Repairs) -> &'a [u8] {
     inner
 }
 
-/// A time in microseconds since 2000: milliseconds since 1970, a date (midnight UTC), or a date and time.
+/// A time in microseconds since 2000: milliseconds since 1970, a date (midnight UTC), or a date and
+/// time.
 ///
 /// # Errors
 /// [`Reason::BadDate`] for anything else, and for years that have not four digits.
@@ -176,8 +178,8 @@ pub fn timestamp(field: &[u8], repairs: &mut Repairs) -> Result<i64, Reason> {
     }
 }
 
-/// Microseconds since 1970 of `YYYY-MM-DD`, or of that with `T` or a space, `HH:MM[:SS[.fraction]]` and a zone
-/// (`Z`, `+HH:MM`, `+HHMM`, `+HH`; UTC if there is none).
+/// Microseconds since 1970 of `YYYY-MM-DD`, or of that with `T` or a space, `HH:MM[:SS[.fraction]]`
+/// and a zone (`Z`, `+HH:MM`, `+HHMM`, `+HH`; UTC if there is none).
 fn written_date(field: &[u8]) -> Option<i64> {
     let (date, time) = field.split_at_checked(10)?;
     let [year, month, day] = [&date[0..4], &date[5..7], &date[8..10]].map(fixed);
@@ -260,7 +262,8 @@ fn days_in_month(year: i64, month: i64) -> i64 {
     }
 }
 
-/// Days from 1970-01-01 in the Gregorian calendar. Years are counted from March, so that the odd day is the last.
+/// Days from 1970-01-01 in the Gregorian calendar. Years are counted from March, so that the odd
+/// day is the last.
 fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
     let (year, month) = if month > 2 {
         (year, month - 3)
@@ -288,7 +291,8 @@ fn unsigned(digits: &[u8]) -> Option<u64> {
     Some(value)
 }
 
-/// Whether a URL can be used: absolute, by a scheme that browsers show pictures from, without spaces and quotes.
+/// Whether a URL can be used: absolute, by a scheme that browsers show pictures from, without
+/// spaces and quotes.
 ///
 /// # Errors
 /// [`Reason::BadUrl`] if not.
@@ -312,7 +316,8 @@ pub fn url(field: &[u8]) -> Result<&[u8], Reason> {
     }
 }
 
-/// A URL of a photo of a style, without what some carry: a `u` before `http`, backslashes. Copied only to be mended.
+/// A URL of a photo of a style, without what some carry: a `u` before `http`, backslashes. Copied
+/// only to be mended.
 ///
 /// # Errors
 /// [`Reason::BadUrl`] if it cannot be used.
@@ -349,7 +354,8 @@ pub fn mended_url<'a>(
 #[must_use]
 pub fn split_joined(field: &[u8]) -> Option<(&[u8], &[u8])> {
     let second = memchr::memmem::find(field.get(5..)?, b"http")? + 5;
-    // A `u` may stand before the second as before the first; quotes and a comma may be left of a lost quote.
+    // A `u` may stand before the second as before the first; quotes and a comma may be left of a
+    // lost quote.
     let split = if field[..second].ends_with(b"\"u") || field[..second].ends_with(b",u") {
         second - 1
     } else {

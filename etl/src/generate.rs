@@ -1,8 +1,9 @@
-//! Makes a data set: all files, any size, every kind of dirt in known numbers, the same bytes for the same seed.
+//! Makes a data set: all files, any size, every kind of dirt in known numbers, the same bytes for
+//! the same seed.
 //!
-//! Each file is written on its own, as what belongs to what is calculated and not remembered: memory does not grow with
-//! the size. Refused rows are written beside the good ones and have no children but such as are refused for it, so that
-//! the counts are exact.
+//! Each file is written on its own, as what belongs to what is calculated and not remembered:
+//! memory does not grow with the size. Refused rows are written beside the good ones and have no
+//! children but such as are refused for it, so that the counts are exact.
 
 mod catalogue;
 mod file;

@@ -1,7 +1,8 @@
-//! The ids of what has been loaded, and what they belong to: checks of parents and repeated ids without the database.
+//! The ids of what has been loaded, and what they belong to: checks of parents and repeated ids
+//! without the database.
 //!
-//! Memory follows the number of ids, never the largest one: ids are kept in pages of 65,536, and a page that holds few
-//! of them is a sorted list.
+//! Memory follows the number of ids, never the largest one: ids are kept in pages of 65,536, and a
+//! page that holds few of them is a sorted list.
 
 use roaring::RoaringBitmap;
 
@@ -59,8 +60,8 @@ fn split(id: i32) -> (usize, u16) {
     ((id >> 16) as usize, (id & 0xffff) as u16)
 }
 
-/// From this many ids on a page is an array over all its slots. Then an id costs at most 32 bytes, and a page that ids
-/// enter in any order never has much to move.
+/// From this many ids on a page is an array over all its slots. Then an id costs at most 32 bytes,
+/// and a page that ids enter in any order never has much to move.
 const SPARSE_MAX: usize = 8192;
 
 #[derive(Debug)]
@@ -152,8 +153,8 @@ impl Ids {
         }
     }
 
-    /// As [`product`](Self::product), but any product will do while none are loaded: reviews and questions can be
-    /// loaded without a catalogue.
+    /// As [`product`](Self::product), but any product will do while none are loaded: reviews and
+    /// questions can be loaded without a catalogue.
     ///
     /// # Errors
     /// [`Reason::DanglingParent`].

@@ -1,7 +1,10 @@
-//! The program `etl`: parse the command line, run the subcommand, turn its outcome into an exit code.
+//! The program `etl`: parse the command line, run the subcommand, turn its outcome into an exit
+//! code.
 
 use std::{
+    fs::File,
     io::{self, Write as _},
+    path::Path,
     process::ExitCode,
 };
 
@@ -35,7 +38,7 @@ async fn main() -> ExitCode {
             }
         },
         () = stopped() => {
-            eprintln!("etl: stopped; what is live has not been changed");
+            eprintln!("etl: stopped before the end; it can be run again");
             ExitCode::from(STOPPED)
         }
     }
@@ -57,12 +60,24 @@ async fn load(args: LoadArgs) -> Result<()> {
         jobs: args.jobs,
         progress: Progress::detect(),
     };
+    // Made now: a load that cannot be reported should not begin.
+    let report_file = args.report.as_deref().map(create).transpose()?;
     let report = load::run(&args.database.database_url, &options).await?;
-    if let Some(path) = &args.report {
-        load::write_report(&report, path)?;
+    if let Some((path, mut file)) = report_file {
+        writeln!(file, "{:#}", report.to_json()).map_err(file_error(path))?;
     }
     print(&report.to_text());
     Ok(())
+}
+
+fn create(path: &Path) -> Result<(&Path, File)> {
+    let file = File::create(path).map_err(file_error(path))?;
+    Ok((path, file))
+}
+
+fn file_error(path: &Path) -> impl FnOnce(io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error::File { path, source }
 }
 
 async fn generate(args: GenerateArgs) -> Result<()> {

@@ -1,4 +1,5 @@
-//! How far a run has come: bars on a terminal, a line for each step elsewhere. Written to standard error.
+//! How far a run has come: bars on a terminal, a line for each step elsewhere. Written to standard
+//! error.
 
 use std::{
     io::{IsTerminal as _, stderr},
@@ -50,7 +51,8 @@ impl Progress {
     /// Begins a step over so many bytes.
     #[must_use]
     pub fn bytes(self, name: &str, bytes: u64) -> Step {
-        let style = "{prefix:26} {wide_bar} {bytes:>10} of {total_bytes:>10} {bytes_per_sec:>12} {eta:>4} left";
+        let style = "{prefix:26} {wide_bar} {bytes:>10} of {total_bytes:>10} \
+                     {bytes_per_sec:>12} {eta:>4} left";
         self.step(name, ProgressBar::new(bytes), style)
     }
 

@@ -1,8 +1,9 @@
 //! Reads rows from dirty CSV, byte by byte and never more than a bounded number of them.
 //!
-//! It never fails on what a file contains: every byte after the header belongs to exactly one row, a blank line, or a
-//! line end, and every row is either a list of fields or a [`Reason`] to refuse it. Fields are slices of the read
-//! buffer; only those that hold escapes or zero bytes are copied, into a buffer that is used again.
+//! It never fails on what a file contains: every byte after the header belongs to exactly one row,
+//! a blank line, or a line end, and every row is either a list of fields or a [`Reason`] to refuse
+//! it. Fields are slices of the read buffer; only those that hold escapes or zero bytes are copied,
+//! into a buffer that is used again.
 
 mod scan;
 
@@ -13,7 +14,8 @@ use memchr::{memchr, memchr_iter};
 use crate::reject::{Position, Reason, Repair, Repairs};
 use scan::{Outcome, Shape, Span};
 
-/// The longest quoted field, in bytes between its quotes. A missing quote swallows at most this much before it is noticed.
+/// The longest quoted field, in bytes between its quotes. A missing quote swallows at most this
+/// much before it is noticed.
 pub const QUOTED_BYTES_MAX: usize = 1 << 20;
 /// The longest row. More than any honest row, and little enough to hold.
 pub const ROW_BYTES_MAX: usize = 16 << 20;
@@ -29,7 +31,8 @@ const BOM: &[u8] = b"\xef\xbb\xbf";
 pub enum Dialect {
     /// At a line end outside quotes.
     Quoted,
-    /// At each line end: quotes are missing there, and a quote added to a line that has an odd number of them.
+    /// At each line end: quotes are missing there, and a quote added to a line that has an odd
+    /// number of them.
     Lines,
 }
 
@@ -92,7 +95,8 @@ pub struct Reader<R> {
     start: usize,
     end: usize,
     at_end: bool,
-    /// Whether what follows, up to the next line end, belongs to a row that was too long and has been lent out.
+    /// Whether what follows, up to the next line end, belongs to a row that was too long and has
+    /// been lent out.
     in_long_row: bool,
     position: Position,
     has_bom: bool,
@@ -207,8 +211,8 @@ impl<R: Read> Reader<R> {
         self.start += bytes;
     }
 
-    /// Reads until the buffer is full or the source at its end. What is left moves to the front; if that is already the
-    /// whole buffer, the buffer is doubled.
+    /// Reads until the buffer is full or the source at its end. What is left moves to the front; if
+    /// that is already the whole buffer, the buffer is doubled.
     fn fill(&mut self) -> io::Result<()> {
         let left = self.end - self.start;
         self.buf.copy_within(self.start..self.end, 0);
@@ -298,7 +302,8 @@ impl<R: Read> Reader<R> {
             scanned = scan::row(&self.mended, true, usize::MAX, &mut self.spans);
             source = Source::Mended;
             if matches!(scanned, Outcome::BadQuote) {
-                // The odd quote stands within a field, and the one that was added opened what it should close.
+                // The odd quote stands within a field, and the one that was added opened what it
+                // should close.
                 self.mended.pop();
                 scanned = scan::row(&self.mended, true, usize::MAX, &mut self.spans);
             }

@@ -1,12 +1,13 @@
-//! What can be wrong with a row: repairs that are made, reasons for which it is refused, and the file of refused rows.
+//! What can be wrong with a row: repairs that are made, reasons for which it is refused, and the
+//! file of refused rows.
 
 use std::{
     fs::File,
     io::{self, BufWriter, Write as _},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
-use crate::error::{self, Result};
+use crate::error::{self, Error, Result};
 
 /// A repair that was made to a row that is loaded. A row counts once under each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -184,10 +185,11 @@ pub struct Position {
 
 /// Writes refused rows as CSV: `file,line,byte_offset,reason,raw`.
 ///
-/// `raw` is the row exactly as it was, invalid UTF-8 and all, without its line end: putting the raw texts one under
-/// the other gives a file that can be mended and loaded.
+/// `raw` is the row exactly as it was, invalid UTF-8 and all, without its line end: putting the raw
+/// texts one under the other gives a file that can be mended and loaded.
 #[derive(Debug)]
 pub struct RejectFile {
+    path: PathBuf,
     out: BufWriter<File>,
 }
 
@@ -200,7 +202,10 @@ impl RejectFile {
         let create = || {
             let mut out = BufWriter::new(File::create(path)?);
             out.write_all(b"file,line,byte_offset,reason,raw\n")?;
-            Ok(Self { out })
+            Ok(Self {
+                path: path.to_owned(),
+                out,
+            })
         };
         create().map_err(error::file(path))
     }
@@ -209,7 +214,24 @@ impl RejectFile {
     ///
     /// # Errors
     /// If it cannot be written.
-    pub fn write(
+    pub fn write(&mut self, file: &str, at: Position, reason: Reason, raw: &[u8]) -> Result<()> {
+        self.write_row(file, at, reason, raw)
+            .map_err(|source| self.error(source))
+    }
+
+    /// Writes what is still held back.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn flush(&mut self) -> Result<()> {
+        self.out.flush().map_err(|source| self.error(source))
+    }
+
+    fn error(&self, source: io::Error) -> Error {
+        error::file(&self.path)(source)
+    }
+
+    fn write_row(
         &mut self,
         file: &str,
         at: Position,
@@ -225,14 +247,6 @@ impl RejectFile {
             self.out.write_all(part)?;
         }
         self.out.write_all(b"\"\n")
-    }
-
-    /// Writes what is still held back.
-    ///
-    /// # Errors
-    /// If it cannot be written.
-    pub fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
     }
 }
 

@@ -50,6 +50,12 @@ impl Tally {
         self.rejected[reason as usize] += 1;
     }
 
+    /// How many rows have been counted.
+    #[must_use]
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
     /// Counts a repair of the file as a whole.
     pub fn repair_file(&mut self, repair: Repair) {
         self.repaired[repair as usize] += 1;

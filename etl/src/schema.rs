@@ -1,12 +1,16 @@
 //! Applies `sql/`, which is embedded in the binary. Nothing else in the workspace runs DDL.
 //!
-//! `migrate` brings a database to this version, whatever it held before, and can be run again at any time. A load
-//! builds the same tables in a schema of their own with the functions of [`build`].
+//! `migrate` brings a database to this version, whatever it held before, and can be run again at
+//! any time. A load builds the same tables in a schema of their own with the functions of
+//! [`build`].
 
 pub mod build;
 pub mod files;
 
-use std::borrow::Cow;
+use std::{
+    borrow::Cow,
+    time::{Duration, Instant},
+};
 
 use sqlx::{
     AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection,
@@ -18,9 +22,12 @@ use crate::error::{Error, Result, database};
 
 /// The advisory lock that keeps loads and migrations of one database apart.
 const LOCK_KEY: i64 = 0x6174_656c_6965_7201;
+/// How long a load waits for it: longer than the server needs to notice that a load was killed.
+const LOCK_WAIT: Duration = Duration::from_secs(5);
+const LOCK_POLL: Duration = Duration::from_millis(100);
 
-/// The role that origins use: it can change rows and nothing else. Roles belong to the whole server, so two databases
-/// may create it at the same moment.
+/// The role that origins use: it can change rows and nothing else. Roles belong to the whole
+/// server, so two databases may create it at the same moment.
 const CREATE_ROLE: &str = "
 do $$
 begin
@@ -34,11 +41,12 @@ $$";
 
 /// Brings the database at `database_url` to this version of the schema.
 ///
-/// Safe to run at any time, also while origins serve, and by several processes at once: they wait for each other.
+/// Safe to run at any time, also while origins serve, and by several processes at once: they wait
+/// for each other.
 ///
 /// # Errors
-/// If Postgres cannot be reached or refuses a statement; the database is then as before, except that migrations which
-/// were applied stay applied.
+/// If Postgres cannot be reached or refuses a statement; the database is then as before, except
+/// that migrations which were applied stay applied.
 pub async fn migrate(database_url: &str) -> Result<()> {
     let mut conn = connect(database_url).await?;
     sqlx::query("select pg_advisory_lock($1)")
@@ -47,6 +55,7 @@ pub async fn migrate(database_url: &str) -> Result<()> {
         .await
         .map_err(database("waiting for the migration lock"))?;
     apply(&mut conn).await?;
+    unlock(&mut conn).await?;
     conn.close()
         .await
         .map_err(database("closing the connection"))
@@ -63,12 +72,13 @@ pub async fn connect(database_url: &str) -> Result<PgConnection> {
     let options = options
         .application_name("etl")
         // Building an index takes minutes and is nobody's mistake.
-        .log_slow_statements(tracing::log::LevelFilter::Off, std::time::Duration::MAX);
+        .log_slow_statements(tracing::log::LevelFilter::Off, Duration::MAX);
     let mut conn = options
         .connect()
         .await
         .map_err(database("connecting to the database"))?;
-    // A loader that was killed must not leave the server building indexes for it: the next run would wait for them.
+    // A loader that was killed must not leave the server building indexes for it: the next run
+    // would wait for them.
     run(
         &mut conn,
         "setting up the session",
@@ -78,23 +88,46 @@ pub async fn connect(database_url: &str) -> Result<PgConnection> {
     Ok(conn)
 }
 
-/// Takes the lock that keeps loads apart, for as long as the connection lives.
+/// Takes the lock that keeps loads apart, until [`unlock`] or the end of the connection.
 ///
 /// # Errors
 /// [`Error::Busy`] if somebody else holds it.
-pub async fn try_lock(conn: &mut PgConnection) -> Result<()> {
-    let locked: bool = sqlx::query_scalar("select pg_try_advisory_lock($1)")
+pub async fn lock(conn: &mut PgConnection) -> Result<()> {
+    let deadline = Instant::now() + LOCK_WAIT;
+    loop {
+        let is_locked: bool = sqlx::query_scalar("select pg_try_advisory_lock($1)")
+            .bind(LOCK_KEY)
+            .fetch_one(&mut *conn)
+            .await
+            .map_err(database("taking the load lock"))?;
+        if is_locked {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            return Err(Error::Busy);
+        }
+        tokio::time::sleep(LOCK_POLL).await;
+    }
+}
+
+/// Gives the lock back at once: the end of a connection is noticed a little later.
+///
+/// # Errors
+/// If the connection is gone.
+pub async fn unlock(conn: &mut PgConnection) -> Result<()> {
+    sqlx::query("select pg_advisory_unlock($1)")
         .bind(LOCK_KEY)
-        .fetch_one(conn)
+        .execute(conn)
         .await
-        .map_err(database("taking the load lock"))?;
-    if locked { Ok(()) } else { Err(Error::Busy) }
+        .map_err(database("giving back the load lock"))?;
+    Ok(())
 }
 
 async fn apply(conn: &mut PgConnection) -> Result<()> {
     run(conn, "creating the role atelier_app", CREATE_ROLE).await?;
+    // Not `run`: its future cannot be proven to be Send, and callers want to spawn this.
     Migrator::with_migrations(migrations())
-        .run(&mut *conn)
+        .run_direct(None, &mut *conn, false)
         .await?;
 
     let mut tx = conn.begin().await.map_err(database("beginning"))?;

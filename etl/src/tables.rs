@@ -1,7 +1,8 @@
-//! The registry: every file of the data set once, parents before children, with its columns and how a row is read.
+//! The registry: every file of the data set once, parents before children, with its columns and how
+//! a row is read.
 //!
-//! To add one: the table in `sql/schema`, its keys in `sql/indexes`, a function here that reads its rows, an entry in
-//! [`TABLES`], a writer in `generate`, and a fixture.
+//! To add one: the table in `sql/schema`, its keys in `sql/indexes`, a function here that reads its
+//! rows, an entry in [`TABLES`], a writer in `generate`, and a fixture.
 
 mod catalogue;
 mod questions;
@@ -28,7 +29,8 @@ pub struct Table {
     pub columns: &'static str,
     /// How its rows end.
     pub dialect: Dialect,
-    /// Reads a row: fields to values, values against ids, values to the encoder. Nothing is encoded of a refused row.
+    /// Reads a row: fields to values, values against ids, values to the encoder. Nothing is encoded
+    /// of a refused row.
     pub read: for<'a> fn(&mut Row<'a>) -> Result<i32, Reason>,
     /// Forgets what no later table needs.
     pub release: fn(&mut Ids),
@@ -121,8 +123,8 @@ pub static TABLES: [Table; 13] = [
             "response",
             "helpfulness",
         ],
-        columns: "id, product_id, rating, date, summary, body, recommend, reported, reviewer_name, reviewer_email, \
-                  response, helpfulness",
+        columns: "id, product_id, rating, date, summary, body, recommend, reported, \
+                  reviewer_name, reviewer_email, response, helpfulness",
         dialect: Dialect::Quoted,
         read: reviews::review,
         release: keep,
@@ -188,7 +190,8 @@ pub static TABLES: [Table; 13] = [
             "reported",
             "helpful",
         ],
-        columns: "id, question_id, product_id, body, date, answerer_name, answerer_email, reported, helpfulness",
+        columns: "id, question_id, product_id, body, date, answerer_name, answerer_email, \
+                  reported, helpfulness",
         dialect: Dialect::Quoted,
         read: questions::answer,
         release: keep,

@@ -1,6 +1,7 @@
 -- Keys and indexes of the catalogue, built after COPY. The loader runs each statement on its own, several at once.
 
 alter table products add constraint products_pkey primary key (id);
+alter table product_counts add constraint product_counts_pkey primary key (run);
 alter table features add constraint features_pkey primary key (id);
 alter table styles add constraint styles_pkey primary key (id);
 alter table skus add constraint skus_pkey primary key (id);

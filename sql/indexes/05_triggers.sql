@@ -21,7 +21,8 @@ create trigger move_children after update of product_id on questions for each ro
 create trigger move_children after update on answers for each row when (old.product_id <> new.product_id or old.question_id <> new.question_id) execute function service.move_children();
 
 create trigger fill_related_exists before insert or update of related_id on related for each row execute function service.fill_related_exists();
-create trigger keep_related_exists after insert or delete or update of id on products for each row execute function service.on_product();
+create trigger keep_catalogue after insert or delete or update of id on products for each row execute function service.on_product();
+create trigger clear_product_counts after truncate on products for each statement execute function service.on_product_truncate();
 
 create trigger keep_review_meta after insert or delete or update of product_id, rating, recommend on reviews for each row when (not coherence.is_marked()) execute function service.on_review();
 create trigger keep_review_meta after insert or delete or update of product_id, characteristic_id, value on characteristic_reviews for each row when (not coherence.is_marked()) execute function service.on_characteristic_review();

@@ -15,6 +15,14 @@ create table products (
   constraint products_default_price_check check (default_price >= 0)
 );
 
+-- How many products there are in each run of 1,024 ids. GET /products finds the first id of a deep page here, and counts
+-- its way through the key's index within one run only.
+create table product_counts (
+  run   integer not null,  -- id / 1024
+  count integer not null,
+  constraint product_counts_count_check check (count >= 0)
+);
+
 create table features (
   id         integer not null,
   product_id integer not null,

@@ -331,7 +331,7 @@ proptest! {
             prop_assert!(boolean(bytes).is_err() || bytes.len() <= 5);
             // A price without its label is a price as well.
             prop_assert!(price(bytes, &mut repairs).is_err() || labelled_price(bytes, &mut repairs).is_ok());
-            prop_assert!(timestamp(bytes, &mut repairs).is_err() || bytes.len() >= 1);
+            prop_assert!(timestamp(bytes, &mut repairs).is_err() || !bytes.is_empty());
             prop_assert!(url(bytes).is_err() || mended_url(bytes, &mut copy, &mut repairs).is_ok());
             let split = split_joined(bytes).map_or(0, |(first, second)| first.len() + second.len());
             prop_assert!(split <= bytes.len() && unwrapped(bytes, &mut repairs).len() <= bytes.len());

@@ -1,4 +1,5 @@
-//! Writes one file: good rows as they come, with repairs and refused rows strewn among them in known numbers.
+//! Writes one file: good rows as they come, with repairs and refused rows strewn among them in
+//! known numbers.
 
 use std::{fs::File, io::Write as _, path::Path};
 
@@ -17,7 +18,8 @@ use crate::{
 
 /// What is written at once.
 const BLOCK_BYTES: usize = 1 << 20;
-/// Good rows to one of each kind of dirt, but for the kinds whose number the full-size release gives.
+/// Good rows to one of each kind of dirt, but for the kinds whose number the full-size release
+/// gives.
 const ROWS_PER_DIRT: u64 = 10_000;
 /// How often each kind of dirt occurs at least, if the file has this many rows for each.
 const DIRT_MIN: u64 = 2;
@@ -25,8 +27,9 @@ const ROWS_FOR_DIRT_MIN: u64 = 40;
 /// Good rows to a carriage return.
 const ROWS_PER_CRLF: u64 = 211;
 /// From this many rows on a file has a field that is too long.
-const ROWS_FOR_LONG_FIELD: u64 = 100_000;
-/// From this many rows on a file of mere numbers has a quote that swallows as much as is allowed: what follows is longer.
+const ROWS_FOR_LONG_FIELD: u64 = 20_000;
+/// From this many rows on a file of mere numbers has a quote that swallows as much as is allowed:
+/// what follows is longer.
 const ROWS_FOR_SWALLOWING: u64 = 300_000;
 
 /// What one file can have.
@@ -173,7 +176,7 @@ impl<'a> FileWriter<'a> {
     fn header(&mut self) {
         self.line.out.extend_from_slice(b"\xef\xbb\xbf");
         self.tally.repair_file(Repair::Bom);
-        let spelling = (self.plan.seed + self.sheet.kind as u64) % 5;
+        let spelling = self.plan.seed.wrapping_add(self.sheet.kind as u64) % 5;
         let separator = if spelling == 1 { ", " } else { "," };
         let names: Vec<String> = self
             .sheet
@@ -240,7 +243,8 @@ impl<'a> FileWriter<'a> {
         self.plan.spare_id(self.sheet.kind) + self.rejected
     }
 
-    /// A parent that is not loaded: by turns the first one that was refused, and one that never was.
+    /// A parent that is not loaded: by turns the first one that was refused, and one that never
+    /// was.
     fn lost_parent(&self) -> u64 {
         let Some(parent) = self.sheet.parent else {
             return 0;
@@ -251,8 +255,8 @@ impl<'a> FileWriter<'a> {
         }
     }
 
-    /// Half way through a large file, a quoted field that is too long: on one line, or, in a file without any other quote,
-    /// by a quote that is never closed.
+    /// Half way through a large file, a quoted field that is too long: on one line, or, in a file
+    /// without any other quote, by a quote that is never closed.
     fn swallow(&mut self) {
         let is_due = self.row == self.rows / 2
             && self.sheet.kind != Kind::Photos

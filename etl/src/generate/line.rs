@@ -1,4 +1,5 @@
-//! Writes the cells of one line into the buffer of its file, with the dirt that the line is to have.
+//! Writes the cells of one line into the buffer of its file, with the dirt that the line is to
+//! have.
 
 use super::plan::Dice;
 use crate::reject::{Reason, Repair};

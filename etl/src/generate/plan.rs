@@ -1,5 +1,6 @@
-//! How much of everything there is, which ids it has and what belongs to what: all of it integers from the seed, so that
-//! each file can be written without the others, on any machine, in constant memory.
+//! How much of everything there is, which ids it has and what belongs to what: all of it integers
+//! from the seed, so that each file can be written without the others, on any machine, in constant
+//! memory.
 
 use rand_chacha::{
     ChaCha8Rng,
@@ -50,7 +51,8 @@ impl Kind {
     }
 }
 
-/// Random numbers of a named stream: the same on every machine and with every version of the libraries.
+/// Random numbers of a named stream: the same on every machine and with every version of the
+/// libraries.
 #[derive(Debug, Clone)]
 pub(super) struct Dice(ChaCha8Rng);
 
@@ -114,7 +116,8 @@ impl Skew {
     }
 }
 
-/// How many children each parent has, one parent after the other. They sum up to the total, exactly.
+/// How many children each parent has, one parent after the other. They sum up to the total,
+/// exactly.
 #[derive(Debug, Clone)]
 pub(super) struct Spread {
     dice: Dice,
@@ -202,7 +205,8 @@ impl Plan {
         (full * self.products / FULL_PRODUCTS).max(1)
     }
 
-    /// The id of the row of a number, from 0. Products have no gaps, so that any of them can be asked for.
+    /// The id of the row of a number, from 0. Products have no gaps, so that any of them can be
+    /// asked for.
     pub(super) fn id(&self, kind: Kind, row: u64) -> u64 {
         let rows_per_gap = match kind {
             Kind::Products => u64::MAX,

@@ -1,4 +1,5 @@
-//! Words, names and sentences. Sentences are made once and then copied: that is what makes gigabytes of text cheap.
+//! Words, names and sentences. Sentences are made once and then copied: that is what makes
+//! gigabytes of text cheap.
 
 use super::plan::{Dice, Plan, Stream};
 
@@ -201,7 +202,8 @@ pub(super) fn product_name(out: &mut Vec<u8>, dice: &mut Dice) {
     out.extend_from_slice(dice.pick(&NOUNS).as_bytes());
 }
 
-/// A name such as people choose, and the mail address that goes with it: with few of them, so that some come back.
+/// A name such as people choose, and the mail address that goes with it: with few of them, so that
+/// some come back.
 pub(super) struct Person {
     first: &'static str,
     last: &'static str,

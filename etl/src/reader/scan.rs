@@ -4,7 +4,8 @@ use memchr::memchr;
 
 use crate::reject::{Repair, Repairs};
 
-/// A row with more columns than this is not scanned to its end: a bound on how far a wrong quote can lead astray.
+/// A row with more columns than this is not scanned to its end: a bound on how far a wrong quote
+/// can lead astray.
 const COLUMNS_MAX: usize = 32;
 
 /// Where a field stands in the text of its row.
@@ -48,7 +49,8 @@ pub(super) struct ScannedRow {
 
 /// How a field ended.
 enum Field {
-    /// Its span, and the offset of the comma or line end behind it; the length of the bytes at their end.
+    /// Its span, and the offset of the comma or line end behind it; the length of the bytes at
+    /// their end.
     Ends(Span, usize),
     Incomplete,
     BadQuote,
@@ -56,8 +58,9 @@ enum Field {
 
 /// Scans the row at the beginning of `bytes`; `at_end` says that nothing follows them.
 ///
-/// A quote opens a field only as its first character, spaces aside; elsewhere it is text, as is what follows a closing
-/// quote up to the next comma. Zero bytes are looked through, as they will be removed.
+/// A quote opens a field only as its first character, spaces aside; elsewhere it is text, as is
+/// what follows a closing quote up to the next comma. Zero bytes are looked through, as they will
+/// be removed.
 pub(super) fn row(bytes: &[u8], at_end: bool, quoted_max: usize, spans: &mut Vec<Span>) -> Outcome {
     spans.clear();
     let mut repairs = Repairs::default();

@@ -1,7 +1,8 @@
-//! Builds the tables of a load in a schema of their own, beside the live ones, and puts them in their place.
+//! Builds the tables of a load in a schema of their own, beside the live ones, and puts them in
+//! their place.
 //!
-//! The live tables are only read until [`swap`], which is one short transaction. Whatever is left behind by a run that
-//! was interrupted is removed by the next one.
+//! The live tables are only read until [`swap`], which is one short transaction. Whatever is left
+//! behind by a run that was interrupted is removed by the next one.
 
 use std::{
     collections::VecDeque,
@@ -17,14 +18,18 @@ use crate::error::{Error, Result, database};
 
 /// Where a load builds its tables.
 pub const NEXT: &str = "shop_next";
-/// How long a change of the live schema waits for locks before it lets the others pass: less than the second after which
-/// Postgres looks for deadlocks, so that it is always this side that gives way.
+/// How long a change of the live schema waits for locks before it lets the others pass: less than
+/// the second after which Postgres looks for deadlocks, so that it is always this side that gives
+/// way.
 const LOCK_TIMEOUT_MS: u32 = 500;
 /// How often it tries, and the pause between: a minute and a half in all.
 const LOCK_TRIES: u32 = 120;
 const LOCK_PAUSE: Duration = Duration::from_millis(250);
 /// Memory of one connection that builds an index. Two of them fit a database machine of 1 GiB.
 const INDEX_MEMORY: &str = "128MB";
+/// Memory of one step of a query that derives rows or checks references; such a query has a few of
+/// them.
+const QUERY_MEMORY: &str = "64MB";
 /// What Postgres says when a lock was not to be had in time.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 
@@ -90,13 +95,18 @@ pub async fn derive(conn: &mut PgConnection) -> Result<()> {
     run(
         conn,
         "entering the tables of the load",
-        &format!("set search_path = {NEXT}"),
+        &format!("set search_path = {NEXT}; set work_mem = '{QUERY_MEMORY}'"),
     )
     .await?;
     for file in files::DERIVE {
         run(conn, &format!("applying {} to {NEXT}", file.path), file.sql).await?;
     }
-    run(conn, "leaving the tables of the load", "reset search_path").await
+    run(
+        conn,
+        "leaving the tables of the load",
+        "reset search_path; reset work_mem",
+    )
+    .await
 }
 
 /// Builds keys, indexes, references and triggers over `jobs` connections, then the statistics.
@@ -122,11 +132,29 @@ pub async fn index(database_url: &str, jobs: usize) -> Result<()> {
 ///
 /// # Errors
 /// If Postgres refuses.
-pub async fn analyze(database_url: &str, jobs: usize, tables: &[&str]) -> Result<()> {
-    let tables = tables.iter().map(|table| format!("analyze {NEXT}.{table}"));
-    // The other tables are frozen by their COPY.
-    let derived = format!("vacuum (analyze) {NEXT}.review_meta");
-    side_by_side(database_url, jobs, tables.chain([derived]).collect()).await
+pub async fn analyze(
+    conn: &mut PgConnection,
+    database_url: &str,
+    jobs: usize,
+    copied: &[&str],
+) -> Result<()> {
+    let tables: Vec<String> = sqlx::query_scalar(
+        "select tablename::text from pg_tables where schemaname = $1 order by tablename",
+    )
+    .bind(NEXT)
+    .fetch_all(conn)
+    .await
+    .map_err(database("listing the tables of the load"))?;
+    let statement = |table: &String| {
+        // What was copied was frozen by that.
+        let verb = if copied.contains(&table.as_str()) {
+            "analyze"
+        } else {
+            "vacuum (analyze)"
+        };
+        format!("{verb} {NEXT}.{table}")
+    };
+    side_by_side(database_url, jobs, tables.iter().map(statement).collect()).await
 }
 
 /// Sets a table's sequence past the largest id that was loaded.
@@ -143,7 +171,8 @@ pub async fn set_sequence(conn: &mut PgConnection, table: &str, largest_id: i32)
     Ok(())
 }
 
-/// Makes the tables fit to go live: the triggers that tell the caches, and the rights of the origin's role.
+/// Makes the tables fit to go live: the triggers that tell the caches, and the rights of the
+/// origin's role.
 ///
 /// # Errors
 /// If Postgres refuses.
@@ -152,7 +181,9 @@ pub async fn attach(conn: &mut PgConnection) -> Result<()> {
     let mut tx = conn.begin().await.map_err(database(doing))?;
     sqlx::query(
         "select coherence.attach(relation, to_regclass(replace(relation, 'shop.', $1 || '.')))
-           from (select distinct relation from coherence.mapping where relation like 'shop.%') as mapped",
+           from (select distinct relation
+                   from coherence.mapping
+                  where relation like 'shop.%') as mapped",
     )
     .bind(NEXT)
     .execute(&mut *tx)
@@ -169,11 +200,12 @@ pub async fn attach(conn: &mut PgConnection) -> Result<()> {
 
 /// Puts the tables in the place of the live ones and writes down the load, in one transaction.
 ///
-/// Readers go on reading the old tables until it commits; writers wait for it. The event trigger of the outbox tells
-/// every cache to begin anew.
+/// Readers go on reading the old tables until it commits; writers wait for it. The event trigger of
+/// the outbox tells every cache to begin anew.
 ///
 /// # Errors
-/// If a lock is not to be had for over a minute, or if a trigger is missing: nothing has changed then.
+/// If a lock is not to be had for over a minute, or if a trigger is missing: nothing has changed
+/// then.
 pub async fn swap(conn: &mut PgConnection, report: &serde_json::Value) -> Result<()> {
     for _ in 1..LOCK_TRIES {
         match try_swap(conn, report).await {
@@ -188,7 +220,9 @@ async fn try_swap(conn: &mut PgConnection, report: &serde_json::Value) -> Result
     let doing = "putting the new tables in place";
     let mut tx = conn.begin().await.map_err(database(doing))?;
     let live: String = sqlx::query_scalar(
-        "select string_agg(format('shop.%I', tablename), ', ' order by tablename) from pg_tables where schemaname = 'shop'",
+        "select string_agg(format('shop.%I', tablename), ', ' order by tablename)
+           from pg_tables
+          where schemaname = 'shop'",
     )
     .fetch_one(&mut *tx)
     .await
@@ -219,13 +253,16 @@ async fn try_swap(conn: &mut PgConnection, report: &serde_json::Value) -> Result
     tx.commit().await.map_err(database(doing))
 }
 
-/// Removes the tables that a load has replaced, once nobody reads them any more; says whether that could be done.
+/// Removes the tables that a load has replaced, once nobody reads them any more; says whether that
+/// could be done.
 ///
 /// # Errors
 /// If Postgres refuses for another reason than a lock.
 pub async fn drop_old(conn: &mut PgConnection) -> Result<bool> {
     let statement = format!(
-        "set lock_timeout = {LOCK_TIMEOUT_MS}; drop schema if exists shop_old cascade; reset lock_timeout"
+        "set lock_timeout = {LOCK_TIMEOUT_MS};
+         drop schema if exists shop_old cascade;
+         reset lock_timeout"
     );
     for _ in 0..LOCK_TRIES {
         match run(conn, "removing the old tables", &statement).await {
@@ -262,7 +299,10 @@ async fn side_by_side(database_url: &str, jobs: usize, statements: Vec<String>) 
 
 async fn work_off(database_url: String, queue: Arc<Mutex<VecDeque<String>>>) -> Result<()> {
     let mut conn = connect(&database_url).await?;
-    let session = format!("set search_path = {NEXT}; set maintenance_work_mem = '{INDEX_MEMORY}'");
+    let session = format!(
+        "set search_path = {NEXT}; set work_mem = '{QUERY_MEMORY}';
+         set maintenance_work_mem = '{INDEX_MEMORY}'"
+    );
     run(&mut conn, "setting up the session", &session).await?;
     loop {
         let next = queue

@@ -43,8 +43,8 @@ pub const COHERENCE: &str = include_str!("../../../sql/coherence.sql");
 
 /// Functions, applied each time.
 pub const FUNCTIONS: &[SqlFile] = sql_files![
+    "functions/keep_catalogue.sql",
     "functions/keep_product_id.sql",
-    "functions/keep_related_exists.sql",
     "functions/keep_review_meta.sql",
 ];
 
@@ -57,10 +57,11 @@ pub const SCHEMA: &[SqlFile] = sql_files![
 ];
 
 /// Derived rows, once after COPY.
-pub const DERIVE: &[SqlFile] = sql_files!["derive/01_review_meta.sql"];
+pub const DERIVE: &[SqlFile] =
+    sql_files!["derive/01_review_meta.sql", "derive/02_product_counts.sql"];
 
-/// Keys, indexes, references and triggers. Statements of one file may run side by side, except those of the triggers;
-/// files run one after the other.
+/// Keys, indexes, references and triggers. Statements of one file may run side by side, except
+/// those of the triggers; files run one after the other.
 pub const INDEXES: &[SqlFile] = sql_files![
     "indexes/01_products.sql",
     "indexes/02_reviews.sql",

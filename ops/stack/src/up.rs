@@ -44,6 +44,9 @@ pub async fn run(options: Options) -> Result<()> {
     let began = Instant::now();
     let listen = Reserved::named(options.listen, "--listen")?;
     let admin = Reserved::named(options.admin, "--admin")?;
+    if let Some(path) = &options.endpoints {
+        Endpoints::check_folder(path)?;
+    }
     let programs = Programs::beside_this_one(options.gateway_config.clone())?;
     let cluster = open_cluster(&options, &console)?;
     if let Some(path) = &options.endpoints {

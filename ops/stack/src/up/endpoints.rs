@@ -2,7 +2,7 @@
 
 use std::{fs, io::Write, path::Path};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use serde::Serialize;
 use tempfile::NamedTempFile;
 
@@ -20,6 +20,18 @@ pub(super) struct Endpoints {
 }
 
 impl Endpoints {
+    /// Checks that the file's folder exists, before anything is started for it.
+    pub(super) fn check_folder(path: &Path) -> Result<()> {
+        let path = std::path::absolute(path).context("--endpoints names no file")?;
+        let folder = path.parent().context("--endpoints names no file")?;
+        ensure!(
+            folder.is_dir(),
+            "--endpoints {}: there is no such directory",
+            path.display()
+        );
+        Ok(())
+    }
+
     /// Writes the file whole or not at all.
     pub(super) fn write(&self, path: &Path) -> Result<()> {
         let json = serde_json::to_string_pretty(self).context("cannot write the endpoints")?;

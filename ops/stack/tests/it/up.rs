@@ -65,3 +65,28 @@ fn a_data_directory_below_a_closed_one_is_named() {
     );
     assert!(!data.exists());
 }
+
+#[test]
+fn missing_directories_are_named_before_anything_is_started() {
+    let dir = data_dir();
+    let data = dir.path().join("data");
+    let free = [
+        "--listen",
+        "127.0.0.1:0",
+        "--admin",
+        "127.0.0.1:0",
+        "--data",
+    ];
+    let common = [&free[..], &[data.to_str().unwrap()]].concat();
+    for named in [
+        ["--csv", "/no/such/csv"],
+        ["--endpoints", "/no/such/folder/file"],
+    ] {
+        let error = refused(&[&common[..], &named].concat());
+        assert!(
+            error.contains(named[0]) && error.contains(named[1]),
+            "{error}"
+        );
+    }
+    assert!(!data.exists());
+}

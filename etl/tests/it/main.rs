@@ -1,0 +1,13 @@
+//! The loader on real Postgres: hand-written files, generated ones, and everything that may come
+//! between.
+
+#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
+mod command;
+mod generated;
+mod kept;
+mod migrate;
+mod online;
+mod refused;
+mod repaired;
+mod support;
