@@ -6,6 +6,7 @@ mod token;
 
 use std::net::TcpListener;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use async_trait::async_trait;
@@ -55,7 +56,10 @@ pub struct AdminService {
 impl AdminService {
     /// Serves on a listener that is bound already, so that a busy port is known before anything starts.
     pub fn new(listener: TcpListener, admin: Admin) -> Self {
-        Self { listener, admin: Arc::new(admin) }
+        Self {
+            listener,
+            admin: Arc::new(admin),
+        }
     }
 
     async fn serve(&self, mut shutdown: ShutdownWatch) -> std::io::Result<()> {
@@ -85,7 +89,10 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .route("/purge", post(purge::purge))
         .route("/status", get(status))
         .route("/metrics", get(metrics))
-        .route_layer(middleware::from_fn_with_state(Arc::clone(&admin), auth::require_token));
+        .route_layer(middleware::from_fn_with_state(
+            Arc::clone(&admin),
+            auth::require_token,
+        ));
     Router::new()
         .merge(guarded)
         .route("/healthz", get(|| async { "ok" }))
@@ -97,12 +104,21 @@ pub fn router(admin: Arc<Admin>) -> Router {
 async fn status(State(admin): State<Arc<Admin>>) -> Response {
     let now = Instant::now();
     let stats = admin.store.stats();
-    let nodes: Vec<_> = admin.pool.nodes().iter().map(|node| node.status(now)).collect();
-    let requests: serde_json::Map<_, _> =
-        admin.metrics.results().map(|(name, count)| (name.to_owned(), json!(count))).collect();
+    let nodes: Vec<_> = admin
+        .pool
+        .nodes()
+        .iter()
+        .map(|node| node.status(now))
+        .collect();
+    let requests: serde_json::Map<_, _> = admin
+        .metrics
+        .results()
+        .map(|(name, count)| (name.to_owned(), json!(count)))
+        .collect();
     Json(json!({
         "version": env!("CARGO_PKG_VERSION"),
         "uptime_seconds": now.duration_since(admin.started).as_secs(),
+        "connections": admin.metrics.connections.load(Ordering::Relaxed),
         "requests": requests,
         "cache": {
             "objects": stats.objects,

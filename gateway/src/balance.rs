@@ -64,7 +64,9 @@ impl Pool {
         let first = self.turn.fetch_add(1, Ordering::Relaxed);
         // Two turns: between the look at the counts and the reservation others may have taken the last place.
         for _ in 0..2 {
-            let index = self.least_loaded(first, usable).or_else(|| self.least_loaded(first, untried));
+            let index = self
+                .least_loaded(first, usable)
+                .or_else(|| self.least_loaded(first, untried));
             if let Some(index) = index
                 && let Some(lease) = Lease::take(&self.nodes[index], index, self.in_flight_max)
             {
@@ -91,7 +93,6 @@ impl Pool {
         }
     }
 }
-
 
 #[cfg(test)]
 mod tests;

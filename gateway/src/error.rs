@@ -44,7 +44,10 @@ pub struct Problem {
 impl Problem {
     /// A problem with its own words.
     pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into() }
+        Self {
+            status,
+            detail: detail.into(),
+        }
     }
 
     /// The problem that tells a client of a proxy error, without internals.
@@ -63,7 +66,11 @@ impl Problem {
 
     /// The seconds after which a client may try again, for the statuses that say so.
     pub fn retry_after(&self) -> Option<u32> {
-        matches!(self.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS).then_some(1)
+        matches!(
+            self.status,
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS
+        )
+        .then_some(1)
     }
 
     /// The JSON document.
@@ -129,6 +136,9 @@ mod tests {
         assert_eq!(json["type"], "/problems/unavailable");
         assert_eq!(json["status"], 503);
         assert_eq!(problem.retry_after(), Some(1));
-        assert_eq!(Problem::of_status(StatusCode::BAD_GATEWAY).retry_after(), None);
+        assert_eq!(
+            Problem::of_status(StatusCode::BAD_GATEWAY).retry_after(),
+            None
+        );
     }
 }

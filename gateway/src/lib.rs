@@ -9,6 +9,7 @@ pub mod balance;
 pub mod cli;
 pub mod config;
 pub mod error;
+pub mod guard;
 pub mod metrics;
 pub mod policy;
 pub mod proxy;

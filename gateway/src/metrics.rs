@@ -1,17 +1,19 @@
 //! Counters, registered once and counted by handles.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use http::StatusCode;
 use pingora_cache::CachePhase;
 use prometheus::{
-    Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry, TextEncoder,
+    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
 };
 
 /// Upper bounds of the latency histogram in seconds: from a hit to a slow origin.
-const LATENCY_BOUNDS_SECONDS: [f64; 12] =
-    [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.0, 10.0];
+const LATENCY_BOUNDS_SECONDS: [f64; 12] = [
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.0, 10.0,
+];
 
 /// What the gateway counts.
 pub struct Metrics {
@@ -21,6 +23,9 @@ pub struct Metrics {
     latency: Histogram,
     /// Requests refused because no origin had a place left.
     pub shed: IntCounter,
+    /// Client connections now.
+    pub connections: Arc<AtomicUsize>,
+    connections_gauge: IntGauge,
     request_id_prefix: u32,
     request_ids: AtomicU64,
 }
@@ -55,9 +60,10 @@ impl CacheResult {
             CachePhase::Stale | CachePhase::StaleUpdating => Self::Stale,
             CachePhase::Miss | CachePhase::Expired => Self::Miss,
             CachePhase::Revalidated | CachePhase::RevalidatedNoCache(_) => Self::Revalidated,
-            CachePhase::Disabled(_) | CachePhase::Uninit | CachePhase::Bypass | CachePhase::CacheKey => {
-                Self::Bypass
-            }
+            CachePhase::Disabled(_)
+            | CachePhase::Uninit
+            | CachePhase::Bypass
+            | CachePhase::CacheKey => Self::Bypass,
         }
     }
 }
@@ -71,20 +77,40 @@ impl Metrics {
     /// Two metrics of one name.
     pub fn new() -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
-        let results = counters(&registry, "gateway_requests_total", "Requests by what the cache did", "cache")?;
-        let statuses = counters(&registry, "gateway_responses_total", "Responses by status class", "status")?;
+        let results = counters(
+            &registry,
+            "gateway_requests_total",
+            "Requests by what the cache did",
+            "cache",
+        )?;
+        let statuses = counters(
+            &registry,
+            "gateway_responses_total",
+            "Responses by status class",
+            "status",
+        )?;
         let latency = Histogram::with_opts(
-            HistogramOpts::new("gateway_request_duration_seconds", "Time from the header to the end of the answer")
-                .buckets(LATENCY_BOUNDS_SECONDS.to_vec()),
+            HistogramOpts::new(
+                "gateway_request_duration_seconds",
+                "Time from the header to the end of the answer",
+            )
+            .buckets(LATENCY_BOUNDS_SECONDS.to_vec()),
         )?;
         registry.register(Box::new(latency.clone()))?;
-        let shed = IntCounter::new("gateway_shed_total", "Requests refused because every origin was full")?;
+        let shed = IntCounter::new(
+            "gateway_shed_total",
+            "Requests refused because every origin was full",
+        )?;
         registry.register(Box::new(shed.clone()))?;
+        let connections_gauge = IntGauge::new("gateway_connections", "Client connections now")?;
+        registry.register(Box::new(connections_gauge.clone()))?;
         Ok(Self {
             results: CacheResult::ALL.map(|(_, name)| results.with_label_values(&[name])),
             statuses: STATUS_CLASSES.map(|name| statuses.with_label_values(&[name])),
             latency,
             shed,
+            connections: Arc::default(),
+            connections_gauge,
             registry,
             request_id_prefix: getrandom::u32().unwrap_or_else(|_| std::process::id()),
             request_ids: AtomicU64::new(0),
@@ -100,7 +126,8 @@ impl Metrics {
     /// Counts one finished request; `status` is `None` when no answer was sent.
     pub fn request(&self, status: Option<StatusCode>, phase: CachePhase, arrived: Instant) {
         self.results[CacheResult::of(phase) as usize].inc();
-        if let Some(class) = status.and_then(|status| usize::from(status.as_u16() / 100).checked_sub(1))
+        if let Some(class) =
+            status.and_then(|status| usize::from(status.as_u16() / 100).checked_sub(1))
             && let Some(counter) = self.statuses.get(class)
         {
             counter.inc();
@@ -110,7 +137,9 @@ impl Metrics {
 
     /// Requests so far by what the cache did.
     pub fn results(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        CacheResult::ALL.iter().map(|(result, name)| (*name, self.results[*result as usize].get()))
+        CacheResult::ALL
+            .iter()
+            .map(|(result, name)| (*name, self.results[*result as usize].get()))
     }
 
     /// The text exposition of every metric.
@@ -118,11 +147,19 @@ impl Metrics {
     /// # Errors
     /// The encoder refuses.
     pub fn expose(&self) -> Result<String, prometheus::Error> {
+        let connections = self.connections.load(Ordering::Relaxed);
+        self.connections_gauge
+            .set(i64::try_from(connections).unwrap_or(i64::MAX));
         TextEncoder::new().encode_to_string(&self.registry.gather())
     }
 }
 
-fn counters(registry: &Registry, name: &str, help: &str, label: &str) -> Result<IntCounterVec, prometheus::Error> {
+fn counters(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    label: &str,
+) -> Result<IntCounterVec, prometheus::Error> {
     let counters = IntCounterVec::new(Opts::new(name, help), &[label])?;
     registry.register(Box::new(counters.clone()))?;
     Ok(counters)

@@ -2,7 +2,10 @@
 
 mod answer;
 mod context;
+mod framing;
 mod invalidate;
+mod keep;
+mod refresh;
 mod storage;
 mod uncacheable;
 
@@ -14,33 +17,27 @@ use bytes::Bytes;
 use http::{HeaderName, Method, StatusCode};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
-use pingora::upstreams::peer::{HttpPeer, PeerOptions};
+use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy, PeerOptions};
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_cache::key::HashBinary;
-use pingora_cache::lock::{CacheKeyLockImpl, CacheLock};
 use pingora_cache::{
-    CacheKey, CacheMeta, CacheOptionOverrides, ForcedFreshness, HitHandler, NoCacheReason, RespCacheable,
+    CacheKey, CacheMeta, CacheOptionOverrides, ForcedFreshness, HitHandler, RespCacheable,
 };
 
 pub use context::Context;
 
 use crate::balance::Pool;
-use crate::config::{ClientDirectives, Config};
+use crate::config::Config;
 use crate::error::{self, Problem};
+use crate::guard;
 use crate::metrics::Metrics;
-use crate::policy::groups::TagLimits;
 use crate::policy::key::Key;
-use crate::policy::storable::{self, Decision, Exchange, Lifetime, Rules};
 use crate::policy::status::Forward;
-use crate::policy::vary::VaryRules;
+use crate::policy::storable::Rules;
 use crate::policy::{conditional, cors, request, vary};
 use crate::site::Site;
-use crate::store::{Freshness, Store};
-use storage::{CacheStorage, FillPlan};
-use uncacheable::UncacheableMemory;
-
-/// Request fields that one response may vary on, at most.
-const VARY_NAMES_MAX: usize = 8;
+use crate::store::Store;
+use keep::CacheParts;
 
 static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -55,23 +52,6 @@ pub struct Gateway {
     peer_options: PeerOptions,
     metrics: Arc<Metrics>,
     cache: CacheParts,
-}
-
-/// The parts Pingora's cache wants for the life of the program: leaked once per gateway, so that tests can make several.
-struct CacheParts {
-    storage: &'static CacheStorage,
-    uncacheable: &'static UncacheableMemory,
-    lock: &'static CacheKeyLockImpl,
-}
-
-impl CacheParts {
-    fn leak(store: &Arc<Store>, config: &Config) -> Self {
-        Self {
-            storage: Box::leak(Box::new(CacheStorage::new(Arc::clone(store)))),
-            uncacheable: Box::leak(Box::new(UncacheableMemory::new(config.cache.uncacheable_ttl))),
-            lock: Box::leak(CacheLock::new_boxed(config.cache.lock_age)),
-        }
-    }
 }
 
 impl Gateway {
@@ -92,9 +72,14 @@ impl Gateway {
         peer_options.read_timeout = Some(config.upstream.read_timeout);
         peer_options.write_timeout = Some(config.upstream.write_timeout);
         peer_options.idle_timeout = Some(config.upstream.idle_timeout);
+        peer_options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
         Ok(Self {
-            rules: rules(&config),
-            cors: config.cors.as_ref().map(cors::Answers::compile).transpose()?,
+            rules: keep::rules(&config),
+            cors: config
+                .cors
+                .as_ref()
+                .map(cors::Answers::compile)
+                .transpose()?,
             cache: CacheParts::leak(&store, &config),
             site,
             store,
@@ -105,59 +90,23 @@ impl Gateway {
         })
     }
 
+    fn key_of(&self, req: &RequestHeader, ctx: &Context) -> Result<Key> {
+        let target = ctx
+            .target
+            .as_ref()
+            .ok_or_else(|| Error::new(ErrorType::InternalError))?;
+        let host = self.site.key_host(req)?;
+        Ok(Key::new(
+            "http",
+            &host,
+            &target.path,
+            target.query.as_deref(),
+        ))
+    }
+
     fn attempts_left(&self, ctx: &Context) -> bool {
         ctx.tried.len() < self.config.upstream.attempts.min(self.pool.nodes().len())
     }
-
-    fn exchange<'a>(&self, session: &'a Session, resp: &'a ResponseHeader, ctx: &Context) -> Exchange<'a> {
-        let client = session.req_header();
-        Exchange {
-            // A HEAD that fills the cache went to the origin as a GET.
-            method: if client.method == Method::HEAD { &Method::GET } else { &client.method },
-            request: &client.headers,
-            status: resp.status,
-            response: &resp.headers,
-            request_time: ctx.request_time,
-            response_time: SystemTime::now(),
-        }
-    }
-}
-
-/// What the configuration says about keeping responses.
-fn rules(config: &Config) -> Rules {
-    let cache = &config.cache;
-    Rules {
-        targeted: cache.targeted.clone(),
-        marked_only: cache.marked_only,
-        heuristic_max: cache.heuristic.then_some(cache.heuristic_max),
-        fresh_max: cache.fresh_max,
-        stale_while_revalidate: cache.stale_while_revalidate,
-        stale_if_error: cache.stale_if_error,
-        store_set_cookie: cache.store_set_cookie,
-        obey_request: cache.client_directives == ClientDirectives::Obey,
-        vary: VaryRules { allow: cache.vary.clone(), names_max: VARY_NAMES_MAX },
-        tags: TagLimits { tags_max: cache.tags_max, tag_bytes_max: cache.tag_bytes_max },
-    }
-}
-
-fn freshness(lifetime: &Lifetime, now: Instant) -> Freshness {
-    Freshness {
-        stored_at: now,
-        initial_age: lifetime.initial_age,
-        fresh_for: lifetime.fresh,
-        stale_while_revalidate: lifetime.stale_while_revalidate,
-        stale_if_error: lifetime.stale_if_error,
-        must_revalidate: lifetime.must_revalidate,
-    }
-}
-
-/// The fields of a response that are kept: all but those bound to a connection or named as private.
-fn kept_header(resp: &ResponseHeader, lifetime: &Lifetime) -> ResponseHeader {
-    let mut kept = resp.clone();
-    for name in &lifetime.omit {
-        kept.remove_header(name);
-    }
-    kept
 }
 
 #[async_trait]
@@ -166,6 +115,11 @@ impl ProxyHttp for Gateway {
 
     fn new_ctx(&self) -> Context {
         Context::new(Instant::now(), SystemTime::now())
+    }
+
+    async fn early_request_filter(&self, _: &mut Session, _: &mut Context) -> Result<()> {
+        guard::header_arrived();
+        Ok(())
     }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
@@ -178,7 +132,11 @@ impl ProxyHttp for Gateway {
             return Ok(());
         }
         let client = session.req_header();
-        match request::read(&client.method, &client.headers, self.config.cache.client_directives) {
+        match request::read(
+            &client.method,
+            &client.headers,
+            self.config.cache.client_directives,
+        ) {
             Ok(demand) if !demand.no_store => {
                 ctx.demand = demand;
                 let mut overrides = CacheOptionOverrides::default();
@@ -190,6 +148,9 @@ impl ProxyHttp for Gateway {
                     Some(self.cache.lock),
                     Some(overrides),
                 );
+                if session.subrequest_ctx.is_some() {
+                    self.pin_refreshed(session, ctx);
+                }
             }
             Ok(demand) => ctx.demand = demand,
             Err(bypass) => ctx.bypass = Some(bypass),
@@ -198,12 +159,13 @@ impl ProxyHttp for Gateway {
     }
 
     fn cache_key_callback(&self, session: &Session, ctx: &mut Context) -> Result<CacheKey> {
-        let target = ctx.target.as_ref().ok_or_else(|| Error::new(ErrorType::InternalError))?;
-        let host = self.site.key_host(session.req_header())?;
-        let key = Arc::new(Key::new("http", &host, &target.path, target.query.as_deref()));
+        let key = self.key_of(session.req_header(), ctx)?;
         let mut cache_key = CacheKey::new(key.as_bytes(), "");
         cache_key.set_primary_bin_override(key.hash());
-        ctx.key = Some(key);
+        if let Some(pinned) = ctx.pinned.take() {
+            cache_key.extensions.insert(pinned);
+        }
+        ctx.key = Some(Arc::new(key));
         Ok(cache_key)
     }
 
@@ -220,8 +182,11 @@ impl ProxyHttp for Gateway {
             return Ok(None);
         };
         let freshness = &object.freshness;
-        let accepted =
-            ctx.demand.accepts(freshness.age(now), freshness.left(now), freshness.must_revalidate);
+        let accepted = ctx.demand.accepts(
+            freshness.age(now),
+            freshness.left(now),
+            freshness.must_revalidate,
+        );
         if accepted == is_fresh {
             return Ok(None);
         }
@@ -232,12 +197,38 @@ impl ProxyHttp for Gateway {
         Ok(Some(ForcedFreshness::ForceExpired))
     }
 
-    fn cache_vary_filter(&self, meta: &CacheMeta, _ctx: &mut Context, req: &RequestHeader) -> Option<HashBinary> {
+    fn cache_vary_filter(
+        &self,
+        meta: &CacheMeta,
+        _ctx: &mut Context,
+        req: &RequestHeader,
+    ) -> Option<HashBinary> {
         let names = vary::names(meta.headers(), &self.rules.vary).ok()?;
         vary::variance(&names, &req.headers)
     }
 
-    async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
+    async fn proxy_upstream_filter(
+        &self,
+        session: &mut Session,
+        ctx: &mut Context,
+    ) -> Result<bool> {
+        // A background refresh has the header of a client who was answered already.
+        if !ctx.demand.only_if_cached || session.subrequest_ctx.is_some() {
+            return Ok(true);
+        }
+        let problem = Problem::new(
+            StatusCode::GATEWAY_TIMEOUT,
+            "Nothing that is kept answers this.",
+        );
+        self.refuse(session, ctx, &problem, true).await?;
+        Ok(false)
+    }
+
+    async fn upstream_peer(
+        &self,
+        _session: &mut Session,
+        ctx: &mut Context,
+    ) -> Result<Box<HttpPeer>> {
         ctx.lease = None; // the place of the attempt before is free
         let lease = self.pool.pick(&ctx.tried, Instant::now()).map_err(|none| {
             self.metrics.shed.inc();
@@ -263,11 +254,15 @@ impl ProxyHttp for Gateway {
 
     async fn request_body_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         body: &mut Option<Bytes>,
         _end_of_stream: bool,
         ctx: &mut Context,
     ) -> Result<()> {
+        if matches!(session.req_header().method, Method::GET | Method::HEAD) {
+            *body = None; // drained and ignored
+            return Ok(());
+        }
         ctx.body_bytes += body.as_ref().map_or(0, |piece| piece.len() as u64);
         if ctx.body_bytes > self.config.limits.body_bytes_max.0 {
             return Error::e_explain(ErrorType::HTTPStatus(413), "request body over the limit");
@@ -288,6 +283,13 @@ impl ProxyHttp for Gateway {
         ctx.upstream_status = Some(resp.status.as_u16());
         // Before the answer leaves: whoever reads it finds no older response here.
         self.invalidate_after(session, resp, ctx);
+        // A body that fits is read as fast as the origin sends it, however slow the client is: others wait for it too. One
+        // that may not be kept is read as fast as the client takes it, or it would have to be held here.
+        let fits = framing::content_length(&resp.headers)
+            .is_some_and(|length| length <= self.config.cache.object_max.0);
+        if session.cache.enabled() && fits {
+            session.set_proxy_tasks_enabled(true);
+        }
         Ok(())
     }
 
@@ -310,28 +312,7 @@ impl ProxyHttp for Gateway {
         resp: &ResponseHeader,
         ctx: &mut Context,
     ) -> Result<RespCacheable> {
-        let Some(key) = ctx.key.clone() else {
-            return Ok(RespCacheable::Uncacheable(NoCacheReason::NeverEnabled));
-        };
-        match storable::decide(&self.exchange(session, resp, ctx), &self.rules) {
-            Decision::Store(lifetime) => {
-                let plan = FillPlan {
-                    key,
-                    freshness: freshness(&lifetime, Instant::now()),
-                    tags: lifetime.tags.clone(),
-                    began: ctx.began,
-                };
-                let header = kept_header(resp, &lifetime);
-                Ok(RespCacheable::Cacheable(storage::new_meta(plan, header, SystemTime::now())))
-            }
-            Decision::Refuse(reason) => {
-                ctx.refused = Some(reason.as_str());
-                // A failure says nothing about the next answer: it is not remembered, and one waiter tries again.
-                let failed = resp.status.is_server_error();
-                let reason = if failed { NoCacheReason::UpstreamError } else { NoCacheReason::Custom(reason.as_str()) };
-                Ok(RespCacheable::Uncacheable(reason))
-            }
-        }
+        Ok(self.keep(session, resp, ctx))
     }
 
     fn cache_not_modified_filter(
@@ -344,7 +325,12 @@ impl ProxyHttp for Gateway {
             && conditional::not_modified(&session.req_header().headers, &resp.headers))
     }
 
-    fn should_serve_stale(&self, _session: &mut Session, _ctx: &mut Context, error: Option<&Error>) -> bool {
+    fn should_serve_stale(
+        &self,
+        _session: &mut Session,
+        _ctx: &mut Context,
+        error: Option<&Error>,
+    ) -> bool {
         // Without an error this is stale-while-revalidate; the windows themselves are in the entry.
         error.is_none_or(|error| *error.esource() == ErrorSource::Upstream)
     }
@@ -392,26 +378,45 @@ impl ProxyHttp for Gateway {
         error
     }
 
-    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        ctx: &mut Context,
+    ) -> FailToProxy {
         let Some(status) = error::status(error) else {
-            return FailToProxy { error_code: 0, can_reuse_downstream: false };
+            return FailToProxy {
+                error_code: 0,
+                can_reuse_downstream: false,
+            };
         };
         if session.response_written().is_none()
-            && let Err(failed) = self.refuse(session, ctx, &Problem::of_status(status), false).await
+            && let Err(failed) = self
+                .refuse(session, ctx, &Problem::of_status(status), false)
+                .await
         {
             tracing::debug!(error = %failed, "the client went before its error answer");
         }
-        FailToProxy { error_code: status.as_u16(), can_reuse_downstream: false }
+        FailToProxy {
+            error_code: status.as_u16(),
+            can_reuse_downstream: false,
+        }
     }
 
     async fn logging(&self, session: &mut Session, _error: Option<&Error>, ctx: &mut Context) {
         ctx.lease = None;
-        self.metrics.request(session.response_written().map(|resp| resp.status), session.cache.phase(), ctx.arrived);
+        guard::request_ended();
+        self.metrics.request(
+            session.response_written().map(|resp| resp.status),
+            session.cache.phase(),
+            ctx.arrived,
+        );
     }
 
     fn suppress_error_log(&self, _session: &Session, _ctx: &Context, error: &Error) -> bool {
         // A client that goes away is its own affair, and an error answered from the table is counted, not logged.
-        *error.esource() == ErrorSource::Downstream || matches!(error.etype(), ErrorType::HTTPStatus(_))
+        *error.esource() == ErrorSource::Downstream
+            || matches!(error.etype(), ErrorType::HTTPStatus(_))
     }
 
     fn suppress_proxy_warn_log(
@@ -425,8 +430,15 @@ impl ProxyHttp for Gateway {
     }
 
     fn request_summary(&self, session: &Session, ctx: &Context) -> String {
-        let path = ctx.target.as_ref().map_or("", |target| target.path.as_str());
-        format!("{} {path} id={}", session.req_header().method, ctx.request_id)
+        let path = ctx
+            .target
+            .as_ref()
+            .map_or("", |target| target.path.as_str());
+        format!(
+            "{} {path} id={}",
+            session.req_header().method,
+            ctx.request_id
+        )
     }
 }
 

@@ -77,7 +77,9 @@ impl PurgeTable {
         newer(&self.all)
             || newer(&self.slots[slot_of(&key.hash())])
             || newer(&self.slots[slot_of(&(key.path(), key.query()))])
-            || tags.iter().any(|tag| newer(&self.slots[slot_of(tag.as_ref())]))
+            || tags
+                .iter()
+                .any(|tag| newer(&self.slots[slot_of(tag.as_ref())]))
     }
 }
 

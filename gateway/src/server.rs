@@ -3,20 +3,22 @@
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use pingora::apps::HttpServerOptions;
 use pingora::listeners::ListenerConfig;
 use pingora::protocols::l4::stream::L4BufferSettings;
-use pingora::proxy::ProxyServiceBuilder;
+use pingora::proxy::http_proxy;
 use pingora::server::Server;
 use pingora::server::configuration::ServerConf;
 use pingora::services::background::background_service;
+use pingora::services::listening::Service;
 
 use crate::admin::{Admin, AdminService, Token};
 use crate::balance::{HealthChecks, Node, Pool};
 use crate::config::{Address, Config};
+use crate::guard::{Bounds, Guarded};
 use crate::metrics::Metrics;
 use crate::proxy::Gateway;
 use crate::site::Site;
@@ -34,6 +36,7 @@ pub fn build(config: Config) -> Result<Server> {
     let store = Store::new(Limits {
         budget_bytes: config.cache.budget.as_usize(),
         object_bytes_max: config.cache.object_max.as_usize(),
+        variants_max: config.cache.variants_max,
         shards: config.threads,
     });
     let (pool, checked) = pool(&config)?;
@@ -49,26 +52,45 @@ pub fn build(config: Config) -> Result<Server> {
         Arc::clone(&metrics),
     )?;
     let mut options = HttpServerOptions::default();
-    options.keepalive_request_limit = Some(config.limits.keepalive_requests_max);
-    let mut proxy = ProxyServiceBuilder::new(&server.configuration, gateway)
-        .name("gateway")
-        .server_options(options)
-        .build();
+    // Pingora counts the reuses of a connection, the setting its requests.
+    options.keepalive_request_limit = Some(config.limits.keepalive_requests_max.saturating_sub(1));
+    let mut proxy = http_proxy(&server.configuration, gateway);
+    proxy.server_options = Some(options);
+    let guarded = Guarded::new(proxy, bounds(&config), Arc::clone(&metrics.connections));
+    let mut service = Service::new("gateway".to_owned(), guarded);
     let buffers = L4BufferSettings::new(
         config.limits.read_buffer.as_usize(),
         config.limits.write_buffer.as_usize(),
     );
-    proxy.add_listener(ListenerConfig::tcp(config.listen.to_string()).l4_buffer(buffers));
-    server.add_service(proxy);
+    service.add_listener(ListenerConfig::tcp(config.listen.to_string()).l4_buffer(buffers));
+    server.add_service(service);
     let checks = HealthChecks::new(checked, &config.upstream.health)?;
     server.add_service(background_service("health checks", checks));
     if let Some(settings) = &config.admin {
         let listener = bind(settings.listen, "admin")?;
         let token = admin_token(settings.token_file.clone(), settings.listen)?;
-        let admin = Admin { token, site, store, pool, metrics, started: Instant::now() };
-        server.add_service(background_service("admin", AdminService::new(listener, admin)));
+        let admin = Admin {
+            token,
+            site,
+            store,
+            pool,
+            metrics,
+            started: Instant::now(),
+        };
+        server.add_service(background_service(
+            "admin",
+            AdminService::new(listener, admin),
+        ));
     }
     Ok(server)
+}
+
+fn bounds(config: &Config) -> Bounds {
+    Bounds {
+        connections_max: config.limits.connections_max,
+        header_timeout: config.limits.header_timeout,
+        keepalive_timeout: config.limits.keepalive_timeout,
+    }
 }
 
 fn server_conf(config: &Config) -> ServerConf {
@@ -78,10 +100,16 @@ fn server_conf(config: &Config) -> ServerConf {
         work_stealing: config.threads > 1,
         upstream_keepalive_pool_size: config.upstream.pool_size,
         max_retries: config.upstream.attempts,
-        grace_period_seconds: Some(0),
-        graceful_shutdown_timeout_seconds: Some(config.limits.shutdown_grace.as_secs()),
+        // Requests in flight end within this time: what comes after it drops them wherever they stand.
+        grace_period_seconds: Some(whole_seconds(config.limits.shutdown_grace)),
+        graceful_shutdown_timeout_seconds: Some(1),
         ..ServerConf::default()
     }
+}
+
+/// The next whole second.
+fn whole_seconds(length: Duration) -> u64 {
+    length.as_secs() + u64::from(length.subsec_nanos() > 0)
 }
 
 /// Finds out before anything starts that the public port is free: Pingora itself would panic in a thread.
@@ -104,7 +132,10 @@ fn pool(config: &Config) -> Result<(Arc<Pool>, Checked)> {
         nodes.push(Node::new(address.to_string(), node.weight));
     }
     let pool = Arc::new(Pool::new(nodes, config.upstream.in_flight_max));
-    let checked = check_at.into_iter().zip(pool.nodes().iter().cloned()).collect();
+    let checked = check_at
+        .into_iter()
+        .zip(pool.nodes().iter().cloned())
+        .collect();
     Ok((pool, checked))
 }
 
@@ -115,7 +146,9 @@ fn resolve(address: &Address) -> Result<SocketAddr> {
             let mut found = (host.as_str(), *port)
                 .to_socket_addrs()
                 .with_context(|| format!("resolving the origin {host}:{port}"))?;
-            found.next().with_context(|| format!("the origin {host}:{port} has no address"))
+            found
+                .next()
+                .with_context(|| format!("the origin {host}:{port} has no address"))
         }
     }
 }
@@ -126,9 +159,12 @@ fn admin_token(file: Option<PathBuf>, listen: SocketAddr) -> Result<Token> {
         None if listen.ip().is_loopback() => {
             std::env::temp_dir().join(format!("gateway-admin-{}.token", listen.port()))
         }
-        None => bail!("the admin listener {listen} is not a loopback address: it needs a token file"),
+        None => {
+            bail!("the admin listener {listen} is not a loopback address: it needs a token file")
+        }
     };
-    let token = Token::read_or_create(&path).with_context(|| format!("the admin token file {}", path.display()))?;
+    let token = Token::read_or_create(&path)
+        .with_context(|| format!("the admin token file {}", path.display()))?;
     tracing::info!(file = %path.display(), %listen, "admin listener asks for the token in this file");
     Ok(token)
 }

@@ -88,13 +88,27 @@ impl Site {
     /// # Errors
     /// 400 for a host that is missing, malformed or not served.
     pub fn host(&self, req: &RequestHeader) -> Result<String> {
-        let bad = || Error::explain(ErrorType::HTTPStatus(400), "missing, malformed or unknown host").into_down();
+        let bad = || {
+            Error::explain(
+                ErrorType::HTTPStatus(400),
+                "missing, malformed or unknown host",
+            )
+            .into_down()
+        };
         let raw = match req.uri.authority() {
             Some(authority) => authority.as_str(),
-            None => req.headers.get(header::HOST).and_then(|host| host.to_str().ok()).ok_or_else(bad)?,
+            None => req
+                .headers
+                .get(header::HOST)
+                .and_then(|host| host.to_str().ok())
+                .ok_or_else(bad)?,
         };
         let host = key::canonical_host("http", raw).map_err(|_| bad())?;
-        if self.hosts.is_empty() || self.hosts.contains(&host) { Ok(host) } else { Err(bad()) }
+        if self.hosts.is_empty() || self.hosts.contains(&host) {
+            Ok(host)
+        } else {
+            Err(bad())
+        }
     }
 
     /// The loader.io token that a path asks for: `/<token>` with nothing, `/`, `.txt` or `.html` behind it.
@@ -104,7 +118,9 @@ impl Site {
 
     /// Whether a request with this token may pass.
     pub fn admits(&self, token: Option<&str>) -> bool {
-        self.tokens.as_ref().is_none_or(|tokens| token.is_some_and(|token| tokens.contains(token)))
+        self.tokens
+            .as_ref()
+            .is_none_or(|tokens| token.is_some_and(|token| tokens.contains(token)))
     }
 
     /// Reads a URL that a purge names.
@@ -125,7 +141,12 @@ impl Site {
             None => key::canonical_host("http", authority.as_str())?,
         };
         let target = self.resolve(uri.path(), uri.query())?;
-        Ok(Named::Key(Box::new(Key::new("http", &host, &target.path, target.query.as_deref()))))
+        Ok(Named::Key(Box::new(Key::new(
+            "http",
+            &host,
+            &target.path,
+            target.query.as_deref(),
+        ))))
     }
 }
 
@@ -142,6 +163,7 @@ fn read_tokens(config: &Config) -> anyhow::Result<Option<Tokens>> {
     };
     let text = std::fs::read_to_string(file)
         .with_context(|| format!("reading auth.tokens_file {}", file.display()))?;
-    let tokens = Tokens::parse(&text).with_context(|| format!("auth.tokens_file {}", file.display()))?;
+    let tokens =
+        Tokens::parse(&text).with_context(|| format!("auth.tokens_file {}", file.display()))?;
     Ok(Some(tokens))
 }

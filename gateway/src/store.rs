@@ -33,6 +33,8 @@ pub struct Limits {
     pub budget_bytes: usize,
     /// The largest body that is kept.
     pub object_bytes_max: usize,
+    /// Variants of one key; one more takes the place of the oldest.
+    pub variants_max: usize,
     /// Independent parts, each with a lock of its own. One per thread is enough.
     pub shards: usize,
 }
@@ -93,7 +95,9 @@ impl Store {
     /// An empty store.
     pub fn new(limits: Limits) -> Arc<Self> {
         let small_bytes = limits.budget_bytes / limits.shards / 10;
-        let shards = (0..limits.shards).map(|_| Mutex::new(Shard::new(small_bytes))).collect();
+        let shards = (0..limits.shards)
+            .map(|_| Mutex::new(Shard::new(small_bytes, limits.variants_max)))
+            .collect();
         Arc::new(Self {
             ledger: Ledger::new(limits.budget_bytes),
             purges: PurgeTable::new(),
@@ -116,7 +120,9 @@ impl Store {
         key: &[u8],
         variance: Option<&Variance>,
     ) -> Option<Arc<Object>> {
-        self.shard_of(key_hash).lock().lookup(key_hash, key, variance)
+        self.shard_of(key_hash)
+            .lock()
+            .lookup(key_hash, key, variance)
     }
 
     /// Begins to store a response; its body follows through the writer.
@@ -130,7 +136,12 @@ impl Store {
         let storable = charge.is_some();
         let charge = charge.unwrap_or_else(|| Charge::none(&self.ledger));
         let fill = fill::Fill::new();
-        let object = Arc::new(Object::new(id, &new, Body::Filling(Arc::clone(&fill)), charge));
+        let object = Arc::new(Object::new(
+            id,
+            &new,
+            Body::Filling(Arc::clone(&fill)),
+            charge,
+        ));
         let indexed = storable && self.index_fill(&object, &new);
         FillWriter::new(Arc::clone(self), fill, object, new, indexed)
     }
@@ -162,13 +173,21 @@ impl Store {
 
     /// Takes a fill out of the index: nobody new finds it.
     fn forget(&self, filling: &Arc<Object>) {
-        self.shard_of(&filling.key.hash()).lock().remove_object(filling);
+        self.shard_of(&filling.key.hash())
+            .lock()
+            .remove_object(filling);
     }
 
     /// Gives a stored entry new header fields and a new lifetime after a validation (RFC 9111 section 4.3.4).
     ///
     /// False when the entry is gone, replaced, or purged since the validating request began.
-    pub fn refresh(&self, stored: &Arc<Object>, head: Head, freshness: Freshness, began: Sequence) -> bool {
+    pub fn refresh(
+        &self,
+        stored: &Arc<Object>,
+        head: Head,
+        freshness: Freshness,
+        began: Sequence,
+    ) -> bool {
         let body = match &stored.body {
             Body::Complete(chunks) => Body::Complete(chunks.clone()),
             Body::Filling(_) => return false,
@@ -200,7 +219,11 @@ impl Store {
                 Scope::All => self.each_shard(|shard| shard.remove_all(&mut removed)),
             }
         }
-        let purged = Purged { sequence, objects: removed.count(), bytes: removed.bytes() };
+        let purged = Purged {
+            sequence,
+            objects: removed.count(),
+            bytes: removed.bytes(),
+        };
         drop(removed); // outside the locks: freeing many bodies takes a while
         purged
     }
@@ -265,7 +288,6 @@ impl Store {
         }
     }
 }
-
 
 #[cfg(test)]
 mod tests;

@@ -12,7 +12,11 @@ use crate::error::Problem;
 use crate::policy::auth;
 
 /// Passes a request on if it carries the token, else answers 401.
-pub(super) async fn require_token(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
+pub(super) async fn require_token(
+    State(admin): State<Arc<Admin>>,
+    request: Request,
+    next: Next,
+) -> Response {
     if auth::token(request.headers()).is_some_and(|token| admin.token.matches(token)) {
         return next.run(request).await;
     }

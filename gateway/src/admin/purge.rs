@@ -39,21 +39,31 @@ pub(super) struct Answer {
     bytes: usize,
 }
 
-pub(super) async fn purge(State(admin): State<Arc<Admin>>, body: Bytes) -> Result<Json<Answer>, Failed> {
+pub(super) async fn purge(
+    State(admin): State<Arc<Admin>>,
+    body: Bytes,
+) -> Result<Json<Answer>, Failed> {
     let request: Request = serde_json::from_slice(&body)
         .map_err(|error| unprocessable(format!("The body is no purge request: {error}.")))?;
     let names = request.urls.len() + request.tags.len();
     if names > NAMES_MAX {
-        return Err(unprocessable(format!("One purge names at most {NAMES_MAX} things, this one {names}.")));
+        return Err(unprocessable(format!(
+            "One purge names at most {NAMES_MAX} things, this one {names}."
+        )));
     }
     if names == 0 && !request.all {
-        return Err(unprocessable("Name something to purge: urls, tags or all.".to_owned()));
+        return Err(unprocessable(
+            "Name something to purge: urls, tags or all.".to_owned(),
+        ));
     }
     let urls = request
         .urls
         .iter()
         .map(|url| {
-            admin.site.named(url).map_err(|bad| unprocessable(format!("The URL {url:?} cannot be purged: {bad}.")))
+            admin
+                .site
+                .named(url)
+                .map_err(|bad| unprocessable(format!("The URL {url:?} cannot be purged: {bad}.")))
         })
         .collect::<Result<Vec<_>, _>>()?;
     let purged = admin.store.purge(&scopes(&request, &urls));
@@ -65,7 +75,11 @@ pub(super) async fn purge(State(admin): State<Arc<Admin>>, body: Bytes) -> Resul
         objects = purged.objects,
         "purge"
     );
-    Ok(Json(Answer { sequence: purged.sequence, objects: purged.objects, bytes: purged.bytes }))
+    Ok(Json(Answer {
+        sequence: purged.sequence,
+        objects: purged.objects,
+        bytes: purged.bytes,
+    }))
 }
 
 fn scopes<'a>(request: &'a Request, urls: &'a [Named]) -> Vec<Scope<'a>> {
@@ -76,7 +90,8 @@ fn scopes<'a>(request: &'a Request, urls: &'a [Named]) -> Vec<Scope<'a>> {
         Named::Key(key) => Scope::Key(key.hash()),
         Named::Path(target) => Scope::Path(&target.path, target.query.as_deref()),
     });
-    urls.chain(request.tags.iter().map(|tag| Scope::Tag(tag))).collect()
+    urls.chain(request.tags.iter().map(|tag| Scope::Tag(tag)))
+        .collect()
 }
 
 fn unprocessable(detail: String) -> Failed {

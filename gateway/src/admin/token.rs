@@ -18,7 +18,9 @@ pub struct Token {
 impl Token {
     /// A token with this text.
     pub fn new(text: &str) -> Self {
-        Self { digest: Sha256::digest(text).into() }
+        Self {
+            digest: Sha256::digest(text).into(),
+        }
     }
 
     /// Reads the first line of a file; a file that is not there is made, mode 0600, with a random token.
@@ -33,7 +35,10 @@ impl Token {
         };
         let token = text.lines().next().unwrap_or_default().trim();
         if token.is_empty() {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "its first line holds no token"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "its first line holds no token",
+            ));
         }
         Ok(Self::new(token))
     }
@@ -50,7 +55,11 @@ fn create(path: &Path) -> io::Result<String> {
     getrandom::fill(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
     let token: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     // create_new: a file or link that somebody else put there meanwhile is not written to.
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
     writeln!(file, "{token}")?;
     Ok(token)
 }
@@ -66,7 +75,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("token");
         let made = Token::read_or_create(&path).unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
         let text = fs::read_to_string(&path).unwrap();
         assert!(made.matches(text.trim()));
         assert!(Token::read_or_create(&path).unwrap().matches(text.trim()));

@@ -33,10 +33,15 @@ impl HealthChecks {
         for (address, node) in checked {
             checks.push((Backend::new(&address.to_string())?, node));
         }
-        let addresses: BTreeSet<Backend> = checks.iter().map(|(backend, _)| backend.clone()).collect();
+        let addresses: BTreeSet<Backend> =
+            checks.iter().map(|(backend, _)| backend.clone()).collect();
         let mut backends = Backends::new(discovery::Static::new(addresses));
         backends.set_health_check(health_check(health)?);
-        Ok(Self { backends, checked: checks, interval: health.interval })
+        Ok(Self {
+            backends,
+            checked: checks,
+            interval: health.interval,
+        })
     }
 
     async fn round(&self) {

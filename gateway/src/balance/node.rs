@@ -122,7 +122,10 @@ impl Lease {
             })
             .ok()?;
         node.requests.fetch_add(1, Ordering::Relaxed);
-        Some(Self { node: Arc::clone(node), index })
+        Some(Self {
+            node: Arc::clone(node),
+            index,
+        })
     }
 
     /// The node's place in the pool.

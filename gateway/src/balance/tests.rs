@@ -3,7 +3,9 @@ use std::time::{Duration, Instant};
 use super::*;
 
 fn pool(weights: &[u32], in_flight_max: usize) -> Pool {
-    let nodes = (1..).zip(weights).map(|(n, weight)| Node::new(format!("127.0.0.{n}:80"), *weight));
+    let nodes = (1..)
+        .zip(weights)
+        .map(|(n, weight)| Node::new(format!("127.0.0.{n}:80"), *weight));
     Pool::new(nodes.collect(), in_flight_max)
 }
 
@@ -20,7 +22,10 @@ fn requests_in_flight_stay_even_and_end_with_their_lease() {
     leases.retain(|lease| lease.index() != 1);
     assert_eq!(loads(&pool), [10, 0, 10]);
     let next: Vec<_> = (0..10).map(|_| pool.pick(&[], now).unwrap()).collect();
-    assert!(next.iter().all(|lease| lease.index() == 1), "the node with the fewest takes them all");
+    assert!(
+        next.iter().all(|lease| lease.index() == 1),
+        "the node with the fewest takes them all"
+    );
     drop((leases, next));
     assert_eq!(loads(&pool), [0, 0, 0]);
 }
@@ -29,7 +34,9 @@ fn requests_in_flight_stay_even_and_end_with_their_lease() {
 fn equals_take_turns() {
     let pool = pool(&[1, 1, 1], 100);
     let now = Instant::now();
-    let picked: Vec<usize> = (0..6).map(|_| pool.pick(&[], now).unwrap().index()).collect();
+    let picked: Vec<usize> = (0..6)
+        .map(|_| pool.pick(&[], now).unwrap().index())
+        .collect();
     let mut sorted = picked.clone();
     sorted.sort_unstable();
     assert_eq!(sorted, [0, 0, 1, 1, 2, 2], "{picked:?}");
@@ -61,7 +68,9 @@ fn an_unhealthy_node_is_passed_over_but_all_are_tried_when_none_is_healthy() {
     pool.nodes()[0].set_healthy(false);
     assert!((0..10).all(|_| pool.pick(&[], now).unwrap().index() == 1));
     pool.nodes()[1].set_healthy(false);
-    let picked: Vec<_> = (0..10).map(|_| pool.pick(&[], now).unwrap().index()).collect();
+    let picked: Vec<_> = (0..10)
+        .map(|_| pool.pick(&[], now).unwrap().index())
+        .collect();
     assert!(picked.contains(&0) && picked.contains(&1));
 }
 

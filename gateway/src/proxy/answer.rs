@@ -1,5 +1,6 @@
 //! What the gateway says itself, and the header fields it sets on what others say.
 
+use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -10,10 +11,11 @@ use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
 use pingora_cache::{CachePhase, HttpCache};
 
-use super::{Context, Gateway, X_REQUEST_ID};
+use super::{Context, Gateway, X_REQUEST_ID, framing};
 use crate::error::Problem;
-use crate::policy::auth;
+use crate::policy::request::Bypass;
 use crate::policy::status::{CacheStatus, Forward, Outcome};
+use crate::policy::{auth, cors};
 
 static CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 static CDN_CACHE_CONTROL: HeaderName = HeaderName::from_static("cdn-cache-control");
@@ -25,12 +27,19 @@ static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 static FORWARDED: HeaderName = HeaderName::from_static("forwarded");
-/// Fields by which a client could make an origin answer for another URL or method than the one keyed.
-static OVERRIDES: [HeaderName; 7] = [
+/// Fields by which a client could make an origin answer for another URL, method or client than the true one.
+static OVERRIDES: [HeaderName; 14] = [
     HeaderName::from_static("x-original-url"),
     HeaderName::from_static("x-rewrite-url"),
+    HeaderName::from_static("x-original-host"),
+    HeaderName::from_static("x-host"),
     HeaderName::from_static("x-forwarded-prefix"),
     HeaderName::from_static("x-forwarded-port"),
+    HeaderName::from_static("x-forwarded-scheme"),
+    HeaderName::from_static("x-forwarded-server"),
+    HeaderName::from_static("x-real-ip"),
+    HeaderName::from_static("x-client-ip"),
+    HeaderName::from_static("true-client-ip"),
     HeaderName::from_static("x-http-method-override"),
     HeaderName::from_static("x-http-method"),
     HeaderName::from_static("x-method-override"),
@@ -38,6 +47,9 @@ static OVERRIDES: [HeaderName; 7] = [
 
 /// How long the rest of a request body is read after an early answer, so that the client gets that answer.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// An ignored body is bounded by what Pingora's buffer for a second attempt holds.
+const REPLAY_BYTES_MAX: u64 = 64 * 1024;
 
 /// Methods that are passed on; CONNECT, TRACE and inventions are not.
 const METHODS: [Method; 7] = [
@@ -55,11 +67,20 @@ impl Gateway {
     pub(super) async fn admit(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
         let limits = &self.config.limits;
         session.as_mut().set_read_timeout(Some(limits.read_timeout));
-        session.as_mut().set_write_timeout(Some(limits.write_timeout));
-        session.as_mut().set_total_drain_timeout(Some(DRAIN_TIMEOUT));
-        session.as_mut().set_keepalive(Some(limits.keepalive_timeout.as_secs()));
+        session
+            .as_mut()
+            .set_write_timeout(Some(limits.write_timeout));
+        session
+            .as_mut()
+            .set_total_drain_timeout(Some(DRAIN_TIMEOUT));
+        // A connection that is to close after this request (its client's wish, or its share of requests used up) stays so.
+        if session.as_ref().get_keepalive().is_some() {
+            session
+                .as_mut()
+                .set_keepalive(Some(limits.keepalive_timeout.as_secs()));
+        }
         let req = session.req_header();
-        if let Some(problem) = self.refusal(req) {
+        if let Some(problem) = self.refusal(req, &session.as_ref().to_h1_raw()) {
             return self.refuse(session, ctx, &problem, false).await;
         }
         let path = req.uri.path();
@@ -79,7 +100,8 @@ impl Gateway {
         match self.site.resolve(path, req.uri.query()) {
             Ok(target) => ctx.target = Some(target),
             Err(bad) => {
-                let problem = Problem::new(bad.status(), format!("The path cannot be served: {bad}."));
+                let problem =
+                    Problem::new(bad.status(), format!("The path cannot be served: {bad}."));
                 return self.refuse(session, ctx, &problem, true).await;
             }
         }
@@ -87,17 +109,30 @@ impl Gateway {
     }
 
     /// What is wrong with a request as such.
-    fn refusal(&self, req: &RequestHeader) -> Option<Problem> {
+    fn refusal(&self, req: &RequestHeader, raw: &[u8]) -> Option<Problem> {
         let limits = &self.config.limits;
-        let target_bytes = req.uri.path_and_query().map_or(0, |target| target.as_str().len());
+        let target_bytes = req
+            .uri
+            .path_and_query()
+            .map_or(0, |target| target.as_str().len());
         if !METHODS.contains(&req.method) {
-            return Some(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "The method is not served here."));
+            return Some(Problem::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "The method is not served here.",
+            ));
         }
         if target_bytes > limits.target_bytes_max.as_usize() {
-            return Some(Problem::new(StatusCode::URI_TOO_LONG, "The request target is too long."));
+            return Some(Problem::new(
+                StatusCode::URI_TOO_LONG,
+                "The request target is too long.",
+            ));
         }
         let fields = req.headers.len();
-        let bytes: usize = req.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+        let bytes: usize = req
+            .headers
+            .iter()
+            .map(|(name, value)| name.as_str().len() + value.len() + 4)
+            .sum();
         if fields > limits.header_fields_max || bytes > limits.header_bytes_max.as_usize() {
             let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
             return Some(Problem::new(status, "The request header is too large."));
@@ -106,29 +141,56 @@ impl Gateway {
             let detail = "The Host field is missing, malformed or names no host served here.";
             return Some(Problem::new(StatusCode::BAD_REQUEST, detail));
         }
-        ambiguous_length(req).then(|| Problem::new(StatusCode::BAD_REQUEST, "The body's length is ambiguous."))
+        framing::is_ambiguous(req, raw).then(|| {
+            Problem::new(
+                StatusCode::BAD_REQUEST,
+                "Where the header or the body ends is ambiguous.",
+            )
+        })
     }
 
     /// Reads and drops the body of a GET or HEAD, and refuses one that is declared too large, before anything else is done.
     async fn admit_body(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
         let limits = &self.config.limits;
         let req = session.req_header();
-        let declared = content_length(req);
+        let declared = framing::content_length(&req.headers);
         let ignored = matches!(req.method, Method::GET | Method::HEAD);
-        let bound = if ignored { limits.drain_bytes_max } else { limits.body_bytes_max };
-        if declared.is_some_and(|length| length > bound.0) {
-            return self.refuse(session, ctx, &Problem::of_status(StatusCode::PAYLOAD_TOO_LARGE), false).await;
+        let bound = if ignored {
+            limits.drain_bytes_max.0.min(REPLAY_BYTES_MAX)
+        } else {
+            limits.body_bytes_max.0
+        };
+        if declared.is_some_and(|length| length > bound) {
+            return self
+                .refuse(
+                    session,
+                    ctx,
+                    &Problem::of_status(StatusCode::PAYLOAD_TOO_LARGE),
+                    false,
+                )
+                .await;
         }
         if !ignored {
             return Ok(false);
         }
+        // What was read is put into this buffer, and request_body_filter replaces it by nothing: without it Pingora would
+        // wait for an end of the body that has been read already.
+        session.as_mut().enable_retry_buffering();
         let mut drained = 0;
         while let Some(piece) = session.as_mut().read_request_body().await? {
             drained += piece.len() as u64;
-            if drained > bound.0 {
-                return self.refuse(session, ctx, &Problem::of_status(StatusCode::PAYLOAD_TOO_LARGE), false).await;
+            if drained > bound {
+                return self
+                    .refuse(
+                        session,
+                        ctx,
+                        &Problem::of_status(StatusCode::PAYLOAD_TOO_LARGE),
+                        false,
+                    )
+                    .await;
             }
         }
+        ctx.drained = drained > 0;
         Ok(false)
     }
 
@@ -150,7 +212,10 @@ impl Gateway {
             resp.insert_header(header::WWW_AUTHENTICATE, "Bearer")?;
         }
         if problem.status == StatusCode::METHOD_NOT_ALLOWED {
-            resp.insert_header(header::ALLOW, "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")?;
+            resp.insert_header(
+                header::ALLOW,
+                "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
+            )?;
         }
         if !keep {
             session.as_mut().set_keepalive(None);
@@ -166,7 +231,7 @@ impl Gateway {
 
     async fn answer_preflight(&self, session: &mut Session, ctx: &Context) -> Result<bool> {
         let mut resp = ResponseHeader::build(StatusCode::NO_CONTENT, Some(8))?;
-        for (name, value) in self.cors.iter().flat_map(|cors| cors.preflight()) {
+        for (name, value) in self.cors.iter().flat_map(cors::Answers::preflight) {
             resp.insert_header(name, value.clone())?;
         }
         resp.insert_header(&X_REQUEST_ID, &ctx.request_id)?;
@@ -186,7 +251,9 @@ impl Gateway {
         resp.insert_header(header::CONTENT_LENGTH, body.len())?;
         self.add_every(&mut resp, ctx)?;
         let head_only = session.req_header().method == Method::HEAD;
-        session.write_response_header(Box::new(resp), head_only).await?;
+        session
+            .write_response_header(Box::new(resp), head_only)
+            .await?;
         if !head_only {
             session.write_response_body(Some(body), true).await?;
         }
@@ -194,7 +261,7 @@ impl Gateway {
     }
 
     fn add_every(&self, resp: &mut ResponseHeader, ctx: &Context) -> Result<()> {
-        for (name, value) in self.cors.iter().flat_map(|cors| cors.every()) {
+        for (name, value) in self.cors.iter().flat_map(cors::Answers::every) {
             resp.insert_header(name, value.clone())?;
         }
         resp.insert_header(&X_REQUEST_ID, &ctx.request_id)
@@ -208,7 +275,10 @@ impl Gateway {
         upstream: &mut RequestHeader,
         ctx: &Context,
     ) -> Result<()> {
-        let target = ctx.target.as_ref().ok_or_else(|| Error::new(ErrorType::InternalError))?;
+        let target = ctx
+            .target
+            .as_ref()
+            .ok_or_else(|| Error::new(ErrorType::InternalError))?;
         match &target.query {
             Some(query) => upstream.set_raw_path(format!("{}?{query}", target.path).as_bytes())?,
             None => upstream.set_raw_path(target.path.as_bytes())?,
@@ -216,7 +286,10 @@ impl Gateway {
         for name in OVERRIDES.iter().chain([&FORWARDED]) {
             upstream.remove_header(name);
         }
-        let client = session.client_addr().and_then(|address| address.as_inet()).map(|inet| inet.ip());
+        let client = session
+            .client_addr()
+            .and_then(|address| address.as_inet())
+            .map(SocketAddr::ip);
         match client {
             Some(ip) => upstream.insert_header(&X_FORWARDED_FOR, ip.to_string())?,
             None => drop(upstream.remove_header(&X_FORWARDED_FOR)),
@@ -231,8 +304,15 @@ impl Gateway {
             // The body was drained; its framing must not announce one.
             upstream.remove_header(&header::CONTENT_LENGTH);
             upstream.remove_header(&header::TRANSFER_ENCODING);
+            if ctx.drained {
+                upstream.insert_header(header::CONTENT_LENGTH, 0)?; // else Pingora announces chunks
+            }
         }
-        if session.cache.enabled() {
+        // Also when the cache is passed by at the moment: an answer that turns out cacheable is kept after all.
+        if let Some(key) = &ctx.key {
+            // The host that is keyed: an answer that depends on another spelling, or on another host, would fit nobody else.
+            upstream.insert_header(header::HOST, key.host())?;
+            upstream.insert_header(&X_FORWARDED_HOST, key.host())?;
             // One representation a key: the origin answers without a content coding.
             upstream.insert_header(header::ACCEPT_ENCODING, "identity")?;
             if target.route.is_some() {
@@ -251,11 +331,21 @@ impl Gateway {
         ctx: &Context,
     ) -> Result<()> {
         if self.config.cache.strip_cache_headers {
-            for name in [&CDN_CACHE_CONTROL, &CACHE_GROUPS, &CACHE_GROUP_INVALIDATION, &SURROGATE_KEY, &CACHE_TAG] {
+            for name in [
+                &CDN_CACHE_CONTROL,
+                &CACHE_GROUPS,
+                &CACHE_GROUP_INVALIDATION,
+                &SURROGATE_KEY,
+                &CACHE_TAG,
+            ] {
                 resp.remove_header(name);
             }
         }
-        if let Some(prefix) = ctx.target.as_ref().and_then(|target| target.prefix.as_deref()) {
+        if let Some(prefix) = ctx
+            .target
+            .as_ref()
+            .and_then(|target| target.prefix.as_deref())
+        {
             prepend_to_location(resp, prefix)?;
         }
         let status = self.cache_status(session, ctx);
@@ -266,13 +356,18 @@ impl Gateway {
     fn cache_status(&self, session: &Session, ctx: &Context) -> HeaderValue {
         let cache = &session.cache;
         let (outcome, detail) = outcome(cache, &session.req_header().method, ctx);
-        let ttl = cache.maybe_cache_meta().map(|meta| seconds_left(meta.fresh_until(), SystemTime::now()));
+        let ttl = cache
+            .maybe_cache_meta()
+            .map(|meta| seconds_left(meta.fresh_until(), SystemTime::now()));
         let filled = matches!(cache.phase(), CachePhase::Miss | CachePhase::Expired);
         let status = CacheStatus {
             cache: &self.config.cache.name,
             outcome,
-            fwd_status: matches!(cache.phase(), CachePhase::Revalidated | CachePhase::RevalidatedNoCache(_))
-                .then_some(304),
+            fwd_status: matches!(
+                cache.phase(),
+                CachePhase::Revalidated | CachePhase::RevalidatedNoCache(_)
+            )
+            .then_some(304),
             ttl: ttl.filter(|_| outcome == Outcome::Hit),
             stored: filled && ctx.refused.is_none(),
             collapsed: outcome == Outcome::Hit && cache.lock_duration().is_some(),
@@ -300,7 +395,7 @@ fn outcome(cache: &HttpCache, method: &Method, ctx: &Context) -> (Outcome, Optio
             match (safe, ctx.key.is_some()) {
                 (false, _) => (forward(Forward::Method), None),
                 (true, true) => (forward(Forward::UriMiss), ctx.refused),
-                (true, false) => (forward(Forward::Bypass), ctx.bypass.map(|bypass| bypass.as_str())),
+                (true, false) => (forward(Forward::Bypass), ctx.bypass.map(Bypass::as_str)),
             }
         }
     }
@@ -325,18 +420,4 @@ fn prepend_to_location(resp: &mut ResponseHeader, prefix: &str) -> Result<()> {
         Some(location) => resp.insert_header(header::LOCATION, location),
         None => Ok(()),
     }
-}
-
-fn content_length(req: &RequestHeader) -> Option<u64> {
-    req.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
-/// Whether two readers could disagree about where the body ends (RFC 9112 section 6.3).
-fn ambiguous_length(req: &RequestHeader) -> bool {
-    let mut lengths = req.headers.get_all(header::CONTENT_LENGTH).iter();
-    let plain = |length: &HeaderValue| !length.is_empty() && length.as_bytes().iter().all(u8::is_ascii_digit);
-    let first = lengths.next();
-    let repeated = lengths.next().is_some();
-    let transfer_coded = req.headers.contains_key(header::TRANSFER_ENCODING);
-    repeated || first.is_some_and(|length| !plain(length) || transfer_coded)
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use super::refresh::Pinned;
 use crate::balance::Lease;
 use crate::policy::key::Key;
 use crate::policy::request::{Bypass, Demand};
@@ -39,6 +40,10 @@ pub struct Context {
     pub(super) request_time: SystemTime,
     /// When the request arrived.
     pub(super) arrived: Instant,
+    /// A body that is ignored was read.
+    pub(super) drained: bool,
+    /// The entry this background refresh is about.
+    pub(super) pinned: Option<Pinned>,
     /// Bytes of the request body so far.
     pub(super) body_bytes: u64,
 }
@@ -60,6 +65,8 @@ impl Context {
             began: 0,
             request_time: wall,
             arrived: now,
+            drained: false,
+            pinned: None,
             body_bytes: 0,
         }
     }

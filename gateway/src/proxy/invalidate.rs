@@ -16,14 +16,22 @@ impl Gateway {
     /// answer names.
     pub(super) fn invalidate_after(&self, session: &Session, resp: &ResponseHeader, ctx: &Context) {
         let req = session.req_header();
-        let unsafe_method = !matches!(req.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE);
+        let unsafe_method = !matches!(
+            req.method,
+            Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE
+        );
         if !unsafe_method || !(resp.status.is_success() || resp.status.is_redirection()) {
             return;
         }
         let (Some(target), Ok(host)) = (&ctx.target, self.site.key_host(req)) else {
             return;
         };
-        let mut keys = vec![Key::new("http", &host, &target.path, target.query.as_deref())];
+        let mut keys = vec![Key::new(
+            "http",
+            &host,
+            &target.path,
+            target.query.as_deref(),
+        )];
         keys.extend(self.located(&resp.headers, &host));
         let invalidated = groups::invalidated(&resp.headers, &self.rules.tags);
         let groups = match &invalidated {
@@ -54,14 +62,25 @@ impl Gateway {
             location.into()
         } else {
             let uri: http::Uri = location.parse().ok()?;
-            let named = crate::policy::key::canonical_host("http", uri.authority()?.as_str()).ok()?;
-            (named == host).then(|| uri.path_and_query().map(|target| target.as_str().to_owned()))??.into()
+            let named =
+                crate::policy::key::canonical_host("http", uri.authority()?.as_str()).ok()?;
+            (named == host)
+                .then(|| {
+                    uri.path_and_query()
+                        .map(|target| target.as_str().to_owned())
+                })??
+                .into()
         };
         let (path, query) = match path.split_once('?') {
             Some((path, query)) => (path, Some(query)),
             None => (&*path, None),
         };
         let target = self.site.resolve(path, query).ok()?;
-        Some(Key::new("http", host, &target.path, target.query.as_deref()))
+        Some(Key::new(
+            "http",
+            host,
+            &target.path,
+            target.query.as_deref(),
+        ))
     }
 }

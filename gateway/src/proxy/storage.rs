@@ -11,14 +11,16 @@ use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorType, Result};
 use pingora_cache::key::CacheHashKey;
 use pingora_cache::storage::{
-    HandleHit, HandleMiss, HitHandler, MissFinishType, MissHandler, PurgeOutcome, PurgeTarget, PurgeType, Storage,
+    HandleHit, HandleMiss, HitHandler, MissFinishType, MissHandler, PurgeOutcome, PurgeTarget,
+    PurgeType, Storage,
 };
 use pingora_cache::trace::SpanHandle;
 use pingora_cache::{CacheKey, CacheMeta};
 use rustc_hash::FxHashMap;
 
-use crate::policy::key::Key;
+use super::refresh::Pinned;
 use crate::policy::freshness::Left;
+use crate::policy::key::Key;
 use crate::purge::{Scope, Sequence};
 use crate::store::{BodyReader, FillWriter, Freshness, Head, NewFill, Object, Store};
 
@@ -45,15 +47,26 @@ pub(super) struct CacheStorage {
 
 impl CacheStorage {
     pub(super) fn new(store: Arc<Store>) -> Self {
-        Self { store, begun: Mutex::default() }
+        Self {
+            store,
+            begun: Mutex::default(),
+        }
     }
 }
 
 #[async_trait]
 impl Storage for CacheStorage {
-    async fn lookup(&'static self, key: &CacheKey, _: &SpanHandle) -> Result<Option<(CacheMeta, HitHandler)>> {
-        let found = self.store.lookup(&key.primary_bin(), key.primary_key(), key.get_variance_key());
-        Ok(found.map(hit))
+    async fn lookup(
+        &'static self,
+        key: &CacheKey,
+        _: &SpanHandle,
+    ) -> Result<Option<(CacheMeta, HitHandler)>> {
+        let variance = key.get_variance_key();
+        let found = self
+            .store
+            .lookup(&key.primary_bin(), key.primary_key(), variance);
+        let pinned = || key.extensions.get::<Pinned>()?.find(variance);
+        Ok(found.or_else(pinned).map(hit))
     }
 
     async fn lookup_streaming_write(
@@ -62,7 +75,10 @@ impl Storage for CacheStorage {
         tag: Option<&[u8]>,
         trace: &SpanHandle,
     ) -> Result<Option<(CacheMeta, HitHandler)>> {
-        let Some(id) = tag.and_then(|tag| tag.try_into().ok()).map(u64::from_be_bytes) else {
+        let Some(id) = tag
+            .and_then(|tag| tag.try_into().ok())
+            .map(u64::from_be_bytes)
+        else {
             return self.lookup(key, trace).await;
         };
         Ok(self.begun.lock().remove(&id).map(hit))
@@ -89,21 +105,42 @@ impl Storage for CacheStorage {
         let object = Arc::clone(writer.object());
         let tag = object.id.to_be_bytes();
         self.begun.lock().insert(object.id, object);
-        Ok(Box::new(Miss { writer: Some(writer), tag, storage: self }))
+        Ok(Box::new(Miss {
+            writer: Some(writer),
+            tag,
+            storage: self,
+        }))
     }
 
-    async fn purge(&'static self, target: PurgeTarget<'_>, _: PurgeType, _: &SpanHandle) -> Result<PurgeOutcome> {
+    async fn purge(
+        &'static self,
+        target: PurgeTarget<'_>,
+        _: PurgeType,
+        _: &SpanHandle,
+    ) -> Result<PurgeOutcome> {
         let purged = self.store.purge(&[Scope::Key(target.key().primary_bin())]);
-        Ok(if purged.objects == 0 { PurgeOutcome::NotFound } else { PurgeOutcome::Purged(None) })
+        Ok(if purged.objects == 0 {
+            PurgeOutcome::NotFound
+        } else {
+            PurgeOutcome::Purged(None)
+        })
     }
 
-    async fn update_meta(&'static self, _: &CacheKey, meta: &CacheMeta, _: &SpanHandle) -> Result<bool> {
-        let (Some(plan), Some(stored)) =
-            (meta.extensions().get::<FillPlan>(), meta.extensions().get::<Stored>())
-        else {
+    async fn update_meta(
+        &'static self,
+        _: &CacheKey,
+        meta: &CacheMeta,
+        _: &SpanHandle,
+    ) -> Result<bool> {
+        let (Some(plan), Some(stored)) = (
+            meta.extensions().get::<FillPlan>(),
+            meta.extensions().get::<Stored>(),
+        ) else {
             return Ok(false);
         };
-        Ok(self.store.refresh(&stored.0, head_of(meta), plan.freshness, plan.began))
+        Ok(self
+            .store
+            .refresh(&stored.0, head_of(meta), plan.freshness, plan.began))
     }
 
     fn support_streaming_partial_write(&self) -> bool {
@@ -117,7 +154,10 @@ impl Storage for CacheStorage {
 
 fn head_of(meta: &CacheMeta) -> Head {
     let header = meta.response_header();
-    Head { status: header.status, headers: header.headers.clone() }
+    Head {
+        status: header.status,
+        headers: header.headers.clone(),
+    }
 }
 
 fn hit(object: Arc<Object>) -> (CacheMeta, HitHandler) {
@@ -140,8 +180,12 @@ fn meta_of(object: Arc<Object>) -> CacheMeta {
     let (mut parts, ()) = http::Response::new(()).into_parts();
     parts.status = object.head.status;
     parts.headers = object.head.headers.clone();
-    let mut meta =
-        meta_with(&object.freshness, ResponseHeader::from(parts), SystemTime::now(), Instant::now());
+    let mut meta = meta_with(
+        &object.freshness,
+        ResponseHeader::from(parts),
+        SystemTime::now(),
+        Instant::now(),
+    );
     if let Some(variance) = object.variance {
         meta.set_variance(variance);
     }
@@ -151,11 +195,18 @@ fn meta_of(object: Arc<Object>) -> CacheMeta {
 
 /// Puts monotonic freshness into the wall-clock terms of Pingora's metadata, as seen at this moment: a clock that jumps
 /// moves both ends alike.
-fn meta_with(freshness: &Freshness, header: ResponseHeader, now: SystemTime, at: Instant) -> CacheMeta {
+fn meta_with(
+    freshness: &Freshness,
+    header: ResponseHeader,
+    now: SystemTime,
+    at: Instant,
+) -> CacheMeta {
     let fresh_until = match freshness.left(at) {
         Left::Fresh(left) => now + left,
         // Fresh "until now" still counts as fresh in Pingora's terms: a nanosecond earlier does not.
-        Left::Stale(by) => now.checked_sub(by + Duration::from_nanos(1)).unwrap_or(MADE),
+        Left::Stale(by) => now
+            .checked_sub(by + Duration::from_nanos(1))
+            .unwrap_or(MADE),
     };
     let mut meta = CacheMeta::new(
         fresh_until,
@@ -241,6 +292,9 @@ impl HandleMiss for Miss {
 
 impl Drop for Miss {
     fn drop(&mut self) {
-        self.storage.begun.lock().remove(&u64::from_be_bytes(self.tag));
+        self.storage
+            .begun
+            .lock()
+            .remove(&u64::from_be_bytes(self.tag));
     }
 }

@@ -74,7 +74,9 @@ impl CacheablePredictor for UncacheableMemory {
     fn mark_uncacheable(&self, key: &CacheKey, reason: NoCacheReason) -> Option<bool> {
         // Only what the response itself says; an error or a full store says nothing about the next answer.
         match reason {
-            NoCacheReason::Custom(_) | NoCacheReason::OriginNotCache | NoCacheReason::ResponseTooLarge => {
+            NoCacheReason::Custom(_)
+            | NoCacheReason::OriginNotCache
+            | NoCacheReason::ResponseTooLarge => {
                 Some(self.remember(&key.primary_bin(), Instant::now()))
             }
             NoCacheReason::NeverEnabled

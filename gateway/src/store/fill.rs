@@ -81,7 +81,11 @@ impl Fill {
         let overrun = pieces.passing && pieces.bytes > BACKLOG_BYTES_MAX;
         drop(pieces);
         self.arrived.notify_waiters();
-        if overrun { Err(FillFailed::Backlog) } else { Ok(()) }
+        if overrun {
+            Err(FillFailed::Backlog)
+        } else {
+            Ok(())
+        }
     }
 
     fn end(&self, state: State) {
@@ -153,7 +157,9 @@ impl Pieces {
         let end = self.dropped + self.pieces.len();
         let read = self.readers.iter().flatten().copied().min().unwrap_or(end);
         while self.dropped < read {
-            let Some(piece) = self.pieces.pop_front() else { break };
+            let Some(piece) = self.pieces.pop_front() else {
+                break;
+            };
             self.bytes -= piece.len();
             self.dropped += 1;
         }
@@ -163,7 +169,9 @@ impl Pieces {
     fn to_body(&self) -> Body {
         if self.pieces.len() > 1 && self.bytes <= ONE_PIECE_BYTES_MAX {
             let mut whole = BytesMut::with_capacity(self.bytes);
-            self.pieces.iter().for_each(|piece| whole.extend_from_slice(piece));
+            self.pieces
+                .iter()
+                .for_each(|piece| whole.extend_from_slice(piece));
             Body::Complete(Arc::from([whole.freeze()]))
         } else {
             Body::Complete(self.pieces.iter().cloned().collect())
@@ -193,7 +201,15 @@ impl FillWriter {
         indexed: bool,
     ) -> Self {
         let charge = Charge::none(&store.ledger);
-        let mut writer = Self { store, fill, object, new, indexed, charge, finished: false };
+        let mut writer = Self {
+            store,
+            fill,
+            object,
+            new,
+            indexed,
+            charge,
+            finished: false,
+        };
         if !indexed {
             writer.fill.pass_through();
         } else if !writer.reserve(cost_of(&writer.new.key, &writer.new.head, &writer.new.tags)) {
@@ -231,7 +247,9 @@ impl FillWriter {
             let body = self.fill.pieces.lock().to_body();
             let charge = self.charge.take();
             let bytes = charge.bytes();
-            self.store.commit(&self.object, &self.new, body, charge).then_some(bytes)
+            self.store
+                .commit(&self.object, &self.new, body, charge)
+                .then_some(bytes)
         });
         self.fill.end(State::Complete);
         kept.flatten().unwrap_or(0)
@@ -284,12 +302,20 @@ impl BodyReader {
     /// A reader at the first byte of an entry's body.
     pub fn new(object: &Object) -> Self {
         let source = match &object.body {
-            Body::Complete(pieces) => Source::Complete { pieces: Arc::clone(pieces), next: 0 },
-            Body::Filling(fill) => {
-                Source::Filling { fill: Arc::clone(fill), reader: fill.subscribe() }
-            }
+            Body::Complete(pieces) => Source::Complete {
+                pieces: Arc::clone(pieces),
+                next: 0,
+            },
+            Body::Filling(fill) => Source::Filling {
+                fill: Arc::clone(fill),
+                reader: fill.subscribe(),
+            },
         };
-        Self { source, skip: 0, left: usize::MAX }
+        Self {
+            source,
+            skip: 0,
+            left: usize::MAX,
+        }
     }
 
     /// Whether the body is complete, so that a range of it can be read.

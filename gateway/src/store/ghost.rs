@@ -13,7 +13,10 @@ pub(super) struct Ghost {
 
 impl Ghost {
     pub(super) fn new() -> Self {
-        Self { slots: vec![0; SLOTS].into_boxed_slice(), turn: 0 }
+        Self {
+            slots: vec![0; SLOTS].into_boxed_slice(),
+            turn: 0,
+        }
     }
 
     pub(super) fn insert(&mut self, key_hash: &[u8; 16]) {
@@ -37,8 +40,14 @@ impl Ghost {
 
 fn place(key_hash: &[u8; 16]) -> (usize, u32) {
     let word = u64::from_le_bytes([
-        key_hash[0], key_hash[1], key_hash[2], key_hash[3],
-        key_hash[4], key_hash[5], key_hash[6], key_hash[7],
+        key_hash[0],
+        key_hash[1],
+        key_hash[2],
+        key_hash[3],
+        key_hash[4],
+        key_hash[5],
+        key_hash[6],
+        key_hash[7],
     ]);
     (word as usize % SLOTS, (word >> 32) as u32)
 }

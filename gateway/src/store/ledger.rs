@@ -12,7 +12,10 @@ pub struct Ledger {
 
 impl Ledger {
     pub(crate) fn new(budget: usize) -> Arc<Self> {
-        Arc::new(Self { budget, used: AtomicUsize::new(0) })
+        Arc::new(Self {
+            budget,
+            used: AtomicUsize::new(0),
+        })
     }
 
     /// Bytes charged and not yet released.
@@ -38,7 +41,10 @@ pub(crate) struct Charge {
 
 impl Charge {
     pub(crate) fn none(ledger: &Arc<Ledger>) -> Self {
-        Self { ledger: Arc::clone(ledger), bytes: 0 }
+        Self {
+            ledger: Arc::clone(ledger),
+            bytes: 0,
+        }
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -56,7 +62,10 @@ impl Charge {
 
     /// Moves all bytes into a charge of its own.
     pub(crate) fn take(&mut self) -> Self {
-        Self { ledger: Arc::clone(&self.ledger), bytes: std::mem::take(&mut self.bytes) }
+        Self {
+            ledger: Arc::clone(&self.ledger),
+            bytes: std::mem::take(&mut self.bytes),
+        }
     }
 
     /// Adds the bytes of another charge on the same ledger.

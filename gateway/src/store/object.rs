@@ -9,8 +9,8 @@ use http::{HeaderMap, StatusCode};
 use super::NewFill;
 use super::fill::Fill;
 use super::ledger::Charge;
-use crate::policy::key::Key;
 use crate::policy::freshness::Left;
+use crate::policy::key::Key;
 
 /// What tells the variants of one key apart: a hash over the request fields that `Vary` names.
 pub type Variance = [u8; 16];
@@ -26,8 +26,11 @@ pub struct Head {
 
 impl Head {
     fn cost(&self) -> usize {
-        let fields: usize =
-            self.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+        let fields: usize = self
+            .headers
+            .iter()
+            .map(|(name, value)| name.as_str().len() + value.len())
+            .sum();
         fields + self.headers.capacity() * HEADER_SLOT_BYTES
     }
 }
@@ -123,7 +126,13 @@ impl Object {
     }
 
     /// The same entry with other fields, after a validation.
-    pub(super) fn with(&self, head: Head, freshness: Freshness, body: Body, charge: Charge) -> Self {
+    pub(super) fn with(
+        &self,
+        head: Head,
+        freshness: Freshness,
+        body: Body,
+        charge: Charge,
+    ) -> Self {
         Self {
             id: self.id,
             key: Arc::clone(&self.key),

@@ -11,7 +11,10 @@ pub(super) struct Links {
 }
 
 impl Links {
-    pub(super) const NONE: Self = Self { newer: NIL, older: NIL };
+    pub(super) const NONE: Self = Self {
+        newer: NIL,
+        older: NIL,
+    };
 }
 
 /// A queue: where it begins and ends, and the bytes of what it holds.
@@ -25,7 +28,12 @@ pub(super) struct Queue {
 
 impl Queue {
     pub(super) const fn new() -> Self {
-        Self { newest: NIL, oldest: NIL, bytes: 0, len: 0 }
+        Self {
+            newest: NIL,
+            oldest: NIL,
+            bytes: 0,
+            len: 0,
+        }
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -42,7 +50,10 @@ impl Queue {
 
     /// Appends a slot; `links` gives access to any slot's links.
     pub(super) fn push<S: LinkedSlots + ?Sized>(&mut self, slots: &mut S, slot: u32, bytes: usize) {
-        *slots.links(slot) = Links { newer: NIL, older: self.newest };
+        *slots.links(slot) = Links {
+            newer: NIL,
+            older: self.newest,
+        };
         if self.newest == NIL {
             self.oldest = slot;
         } else {
@@ -54,7 +65,12 @@ impl Queue {
     }
 
     /// Takes a slot out, wherever it stands.
-    pub(super) fn remove<S: LinkedSlots + ?Sized>(&mut self, slots: &mut S, slot: u32, bytes: usize) {
+    pub(super) fn remove<S: LinkedSlots + ?Sized>(
+        &mut self,
+        slots: &mut S,
+        slot: u32,
+        bytes: usize,
+    ) {
         let Links { newer, older } = std::mem::replace(slots.links(slot), Links::NONE);
         if newer == NIL {
             self.newest = older;

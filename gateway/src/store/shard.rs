@@ -9,7 +9,7 @@ use rustc_hash::FxHashMap;
 
 use super::ghost::Ghost;
 use super::object::{Object, Variance};
-use super::queue::{Links, LinkedSlots, NIL, Queue};
+use super::queue::{LinkedSlots, Links, NIL, Queue};
 use super::tags::{TagLink, Tags, relink};
 use crate::purge::Sequence;
 
@@ -89,7 +89,10 @@ impl Slots {
 impl LinkedSlots for Slots {
     fn links(&mut self, slot: u32) -> &mut Links {
         // A queue only holds slots that are in use: remove() takes a slot out of its queue before it is freed.
-        &mut self.slots[slot as usize].as_mut().expect("queued slots are in use").links
+        &mut self.slots[slot as usize]
+            .as_mut()
+            .expect("queued slots are in use")
+            .links
     }
 }
 
@@ -102,11 +105,12 @@ pub(super) struct Shard {
     main: Queue,
     ghost: Ghost,
     small_bytes_max: usize,
+    variants_max: usize,
     len: usize,
 }
 
 impl Shard {
-    pub(super) fn new(small_bytes_max: usize) -> Self {
+    pub(super) fn new(small_bytes_max: usize, variants_max: usize) -> Self {
         Self {
             slots: Slots::default(),
             index: FxHashMap::default(),
@@ -115,6 +119,7 @@ impl Shard {
             main: Queue::new(),
             ghost: Ghost::new(),
             small_bytes_max,
+            variants_max,
             len: 0,
         }
     }
@@ -134,7 +139,8 @@ impl Shard {
         variance: Option<&Variance>,
     ) -> Option<Arc<Object>> {
         let found = self.find(key_hash, |object| {
-            object.key.as_bytes() == key && (variance.is_none() || object.variance.as_ref() == variance)
+            object.key.as_bytes() == key
+                && (variance.is_none() || object.variance.as_ref() == variance)
         })?;
         let slot = self.slots.get_mut(found)?;
         slot.frequency = (slot.frequency + 1).min(FREQUENCY_MAX);
@@ -169,7 +175,23 @@ impl Shard {
             self.remove(held);
         }
         self.insert(Arc::clone(object), Place::Filling, began);
+        self.drop_oldest_variant(&object.key.hash());
         true
+    }
+
+    /// Keeps the variants of a key within their bound: lookups walk them one by one.
+    fn drop_oldest_variant(&mut self, key_hash: &[u8; 16]) {
+        let mut count = 0;
+        let mut oldest = NIL;
+        let mut next = self.index.get(key_hash).copied().unwrap_or(NIL);
+        while let Some(slot) = self.slots.get(next) {
+            count += 1;
+            oldest = next; // a new variant goes to the front
+            next = slot.next_variant;
+        }
+        if count > self.variants_max {
+            self.remove(oldest);
+        }
     }
 
     fn insert(&mut self, object: Arc<Object>, place: Place, began: Sequence) -> u32 {
@@ -186,7 +208,10 @@ impl Shard {
             tags: Box::default(),
         });
         self.index.insert(hash, index);
-        let tags = names.iter().map(|name| self.tags.add(name, index)).collect();
+        let tags = names
+            .iter()
+            .map(|name| self.tags.add(name, index))
+            .collect();
         if let Some(slot) = self.slots.get_mut(index) {
             slot.tags = tags;
         }
@@ -256,7 +281,10 @@ impl Shard {
 
     /// Removes the entries of one canonical path and query on every host.
     pub(super) fn remove_path(&mut self, path: &str, query: Option<&str>, removed: &mut Removed) {
-        self.remove_where(|object| object.key.path() == path && object.key.query() == query, removed);
+        self.remove_where(
+            |object| object.key.path() == path && object.key.query() == query,
+            removed,
+        );
     }
 
     pub(super) fn remove_all(&mut self, removed: &mut Removed) {
@@ -265,7 +293,11 @@ impl Shard {
 
     fn remove_where(&mut self, matches: impl Fn(&Object) -> bool, removed: &mut Removed) {
         for index in 0..self.slots.slots.len() as u32 {
-            if self.slots.get(index).is_some_and(|slot| matches(&slot.object)) {
+            if self
+                .slots
+                .get(index)
+                .is_some_and(|slot| matches(&slot.object))
+            {
                 removed.objects.extend(self.remove(index));
             }
         }
@@ -317,8 +349,13 @@ impl Shard {
     /// Removes the entry that S3-FIFO gives up first. `None` when nothing can be evicted.
     pub(super) fn evict_one(&mut self) -> Option<Arc<Object>> {
         loop {
-            let from_small = self.small.bytes() > self.small_bytes_max || self.main.oldest().is_none();
-            let index = if from_small { self.small.oldest() } else { self.main.oldest() }?;
+            let from_small =
+                self.small.bytes() > self.small_bytes_max || self.main.oldest().is_none();
+            let index = if from_small {
+                self.small.oldest()
+            } else {
+                self.main.oldest()
+            }?;
             let slot = self.slots.get_mut(index)?;
             let bytes = slot.object.cost();
             match (from_small, slot.frequency) {

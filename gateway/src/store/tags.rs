@@ -39,12 +39,18 @@ impl Tags {
         };
         let slots = &mut self.postings[tag as usize].slots;
         slots.push(slot);
-        TagLink { tag, position: slots.len() as u32 - 1 }
+        TagLink {
+            tag,
+            position: slots.len() as u32 - 1,
+        }
     }
 
     fn intern(&mut self, name: &str) -> u32 {
         let name: Arc<str> = name.into();
-        let posting = Posting { name: Arc::clone(&name), slots: Vec::new() };
+        let posting = Posting {
+            name: Arc::clone(&name),
+            slots: Vec::new(),
+        };
         let tag = match self.free.pop() {
             Some(tag) => {
                 self.postings[tag as usize] = posting;
@@ -64,7 +70,10 @@ impl Tags {
         let posting = &mut self.postings[link.tag as usize];
         posting.slots.swap_remove(link.position as usize);
         if let Some(slot) = posting.slots.get(link.position as usize) {
-            let was = TagLink { tag: link.tag, position: posting.slots.len() as u32 };
+            let was = TagLink {
+                tag: link.tag,
+                position: posting.slots.len() as u32,
+            };
             moved(*slot, was, link);
         } else if posting.slots.is_empty() {
             let name = std::mem::replace(&mut posting.name, Arc::from(""));
@@ -81,14 +90,22 @@ impl Tags {
 
     /// A slot that carries the group, if any does.
     pub(super) fn last(&self, name: &str) -> Option<u32> {
-        self.postings[*self.by_name.get(name)? as usize].slots.last().copied()
+        self.postings[*self.by_name.get(name)? as usize]
+            .slots
+            .last()
+            .copied()
     }
 }
 
 /// Replaces one link in an entry's list.
 pub(super) fn relink(links: &mut [TagLink], was: TagLink, now: TagLink) {
-    let held = links.iter_mut().find(|link| link.tag == was.tag && link.position == was.position);
-    debug_assert!(held.is_some(), "an entry knows its place in each of its groups");
+    let held = links
+        .iter_mut()
+        .find(|link| link.tag == was.tag && link.position == was.position);
+    debug_assert!(
+        held.is_some(),
+        "an entry knows its place in each of its groups"
+    );
     if let Some(link) = held {
         *link = now;
     }

@@ -16,7 +16,10 @@ fn key(path: &str) -> Arc<Key> {
 fn head(etag: &str) -> Head {
     let mut headers = HeaderMap::new();
     headers.insert("etag", HeaderValue::from_str(etag).unwrap());
-    Head { status: StatusCode::OK, headers }
+    Head {
+        status: StatusCode::OK,
+        headers,
+    }
 }
 
 fn fresh() -> Freshness {
@@ -42,7 +45,12 @@ fn new_fill(store: &Store, path: &str, tags: &[&str]) -> NewFill {
 }
 
 fn store_of(budget_bytes: usize) -> Arc<Store> {
-    Store::new(Limits { budget_bytes, object_bytes_max: 1 << 20, shards: 1 })
+    Store::new(Limits {
+        budget_bytes,
+        object_bytes_max: 1 << 20,
+        variants_max: 8,
+        shards: 1,
+    })
 }
 
 fn put(store: &Arc<Store>, path: &str, tags: &[&str], body: &[u8]) -> usize {
@@ -106,10 +114,20 @@ async fn a_range_of_a_body_in_several_pieces_is_exact() {
     }
     writer.finish();
     let found = find(&store, "/a").unwrap();
-    for (start, end) in [(0, 1), (29_999, 30_001), (60_000, 199_999), (199_999, 200_000), (5, 5)] {
+    for (start, end) in [
+        (0, 1),
+        (29_999, 30_001),
+        (60_000, 199_999),
+        (199_999, 200_000),
+        (5, 5),
+    ] {
         let mut reader = BodyReader::new(&found);
         reader.seek(start, Some(end));
-        assert_eq!(read(reader).await.unwrap(), &body[start..end], "{start}..{end}");
+        assert_eq!(
+            read(reader).await.unwrap(),
+            &body[start..end],
+            "{start}..{end}"
+        );
     }
 }
 
@@ -129,10 +147,17 @@ fn a_purged_group_takes_its_entries_and_no_others() {
 #[test]
 fn a_purge_by_key_or_path_or_everything_removes_all_variants() {
     let store = store_of(1 << 20);
-    let scopes = [Scope::Key(key("/a").hash()), Scope::Path("/a", None), Scope::All];
+    let scopes = [
+        Scope::Key(key("/a").hash()),
+        Scope::Path("/a", None),
+        Scope::All,
+    ];
     for scope in scopes {
         for variant in 0..3 {
-            let fill = NewFill { variance: Some([variant; 16]), ..new_fill(&store, "/a", &[]) };
+            let fill = NewFill {
+                variance: Some([variant; 16]),
+                ..new_fill(&store, "/a", &[])
+            };
             store.begin_fill(fill).finish();
         }
         assert_eq!(store.stats().objects, 3);
@@ -162,7 +187,10 @@ fn a_purge_between_the_origin_request_and_its_answer_refuses_the_fill() {
     store.purge(&[Scope::Tag("red")]);
     assert_eq!(store.begin_fill(fill).finish(), 0);
     assert!(find(&store, "/a").is_none());
-    assert!(put(&store, "/a", &["red"], b"new") > 0, "a fill begun after the purge is kept");
+    assert!(
+        put(&store, "/a", &["red"], b"new") > 0,
+        "a fill begun after the purge is kept"
+    );
 }
 
 #[test]
@@ -191,7 +219,12 @@ fn a_validation_that_a_purge_overtakes_changes_nothing() {
 
 #[test]
 fn a_body_over_the_object_limit_passes_through_and_is_not_kept() {
-    let store = Store::new(Limits { budget_bytes: 1 << 20, object_bytes_max: 10, shards: 1 });
+    let store = Store::new(Limits {
+        budget_bytes: 1 << 20,
+        object_bytes_max: 10,
+        variants_max: 8,
+        shards: 1,
+    });
     assert_eq!(put(&store, "/a", &[], &[0; 11]), 0);
     assert!(find(&store, "/a").is_none());
     assert!(put(&store, "/a", &[], &[0; 10]) > 0);
@@ -199,7 +232,12 @@ fn a_body_over_the_object_limit_passes_through_and_is_not_kept() {
 
 #[test]
 fn a_reader_that_falls_too_far_behind_an_unkept_body_ends_it() {
-    let store = Store::new(Limits { budget_bytes: 1 << 20, object_bytes_max: 10, shards: 1 });
+    let store = Store::new(Limits {
+        budget_bytes: 1 << 20,
+        object_bytes_max: 10,
+        variants_max: 8,
+        shards: 1,
+    });
     let mut writer = store.begin_fill(new_fill(&store, "/a", &[]));
     let _stuck = BodyReader::new(writer.object());
     let piece = Bytes::from(vec![0; 1 << 20]);
@@ -246,7 +284,8 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let tags = || proptest::collection::btree_set(0..6u8, 0..4).prop_map(|set| set.into_iter().collect());
+    let tags =
+        || proptest::collection::btree_set(0..6u8, 0..4).prop_map(|set| set.into_iter().collect());
     prop_oneof![
         8 => (0..24u8, tags(), 0..3_000u16).prop_map(|(path, tags, bytes)| Step::Put { path, tags, bytes }),
         4 => (0..24u8, tags()).prop_map(|(path, tags)| Step::Begin { path, tags }),
@@ -279,7 +318,10 @@ fn names(tags: &[u8]) -> Vec<String> {
 fn numbered(store: &Store, path: u8, tags: &[u8], number: u64) -> NewFill {
     let names = names(tags);
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    NewFill { head: head(&format!("\"{number}\"")), ..new_fill(store, &format!("/{path}"), &names) }
+    NewFill {
+        head: head(&format!("\"{number}\"")),
+        ..new_fill(store, &format!("/{path}"), &names)
+    }
 }
 
 proptest! {
@@ -288,7 +330,7 @@ proptest! {
     #[test]
     fn the_store_agrees_with_a_simple_model(steps in proptest::collection::vec(step(), 1..200), shards in 1..4usize) {
         const BUDGET: usize = 40_000;
-        let store = Store::new(Limits { budget_bytes: BUDGET, object_bytes_max: 2_500, shards });
+        let store = Store::new(Limits { budget_bytes: BUDGET, object_bytes_max: 2_500, variants_max: 8, shards });
         let mut model = Model::default();
         let mut open: Option<(FillWriter, u8)> = None;
         for (number, step) in (0u64..).zip(steps) {

@@ -1,0 +1,136 @@
+//! Keeping responses: what the configuration says about it, the decision, and the parts of Pingora's cache that carry it out.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use http::Method;
+use pingora::http::ResponseHeader;
+use pingora::proxy::Session;
+use pingora_cache::lock::{CacheKeyLockImpl, CacheLock};
+use pingora_cache::{NoCacheReason, RespCacheable};
+
+use super::storage::{self, CacheStorage, FillPlan};
+use super::uncacheable::UncacheableMemory;
+use super::{Context, Gateway};
+use crate::config::{ClientDirectives, Config};
+use crate::policy::groups::TagLimits;
+use crate::policy::storable::{self, Decision, Exchange, Lifetime, Rules};
+use crate::policy::vary::VaryRules;
+use crate::store::{Freshness, Store};
+
+/// Request fields that one response may vary on, at most.
+const VARY_NAMES_MAX: usize = 8;
+
+/// The parts Pingora's cache wants for the life of the program: leaked once per gateway, so that tests can make several.
+pub(super) struct CacheParts {
+    pub(super) storage: &'static CacheStorage,
+    pub(super) uncacheable: &'static UncacheableMemory,
+    pub(super) lock: &'static CacheKeyLockImpl,
+}
+
+impl CacheParts {
+    pub(super) fn leak(store: &Arc<Store>, config: &Config) -> Self {
+        let storage = CacheStorage::new(Arc::clone(store));
+        let uncacheable = UncacheableMemory::new(config.cache.uncacheable_ttl);
+        Self {
+            storage: Box::leak(Box::new(storage)),
+            uncacheable: Box::leak(Box::new(uncacheable)),
+            lock: Box::leak(CacheLock::new_boxed(config.cache.lock_age)),
+        }
+    }
+}
+
+/// What the configuration says about keeping responses.
+pub(super) fn rules(config: &Config) -> Rules {
+    let cache = &config.cache;
+    Rules {
+        targeted: cache.targeted.clone(),
+        marked_only: cache.marked_only,
+        heuristic_max: cache.heuristic.then_some(cache.heuristic_max),
+        fresh_max: cache.fresh_max,
+        stale_while_revalidate: cache.stale_while_revalidate,
+        stale_if_error: cache.stale_if_error,
+        store_set_cookie: cache.store_set_cookie,
+        obey_request: cache.client_directives == ClientDirectives::Obey,
+        vary: VaryRules {
+            allow: cache.vary.clone(),
+            names_max: VARY_NAMES_MAX,
+        },
+        tags: TagLimits {
+            tags_max: cache.tags_max,
+            tag_bytes_max: cache.tag_bytes_max,
+        },
+    }
+}
+
+impl Gateway {
+    /// Decides whether an origin's answer is kept, and on what terms.
+    pub(super) fn keep(
+        &self,
+        session: &Session,
+        resp: &ResponseHeader,
+        ctx: &mut Context,
+    ) -> RespCacheable {
+        let Some(key) = ctx.key.clone() else {
+            return RespCacheable::Uncacheable(NoCacheReason::NeverEnabled);
+        };
+        match storable::decide(&exchange(session, resp, ctx), &self.rules) {
+            Decision::Store(lifetime) => {
+                let plan = FillPlan {
+                    key,
+                    freshness: freshness(&lifetime, Instant::now()),
+                    tags: lifetime.tags.clone(),
+                    began: ctx.began,
+                };
+                let header = kept_header(resp, &lifetime);
+                RespCacheable::Cacheable(storage::new_meta(plan, header, SystemTime::now()))
+            }
+            Decision::Refuse(reason) => {
+                ctx.refused = Some(reason.as_str());
+                // A failure says nothing about the next answer: it is not remembered, and one waiter tries again.
+                RespCacheable::Uncacheable(if resp.status.is_server_error() {
+                    NoCacheReason::UpstreamError
+                } else {
+                    NoCacheReason::Custom(reason.as_str())
+                })
+            }
+        }
+    }
+}
+
+fn exchange<'a>(session: &'a Session, resp: &'a ResponseHeader, ctx: &Context) -> Exchange<'a> {
+    let client = session.req_header();
+    Exchange {
+        // A HEAD that fills the cache went to the origin as a GET.
+        method: if client.method == Method::HEAD {
+            &Method::GET
+        } else {
+            &client.method
+        },
+        request: &client.headers,
+        status: resp.status,
+        response: &resp.headers,
+        request_time: ctx.request_time,
+        response_time: SystemTime::now(),
+    }
+}
+
+fn freshness(lifetime: &Lifetime, now: Instant) -> Freshness {
+    Freshness {
+        stored_at: now,
+        initial_age: lifetime.initial_age,
+        fresh_for: lifetime.fresh,
+        stale_while_revalidate: lifetime.stale_while_revalidate,
+        stale_if_error: lifetime.stale_if_error,
+        must_revalidate: lifetime.must_revalidate,
+    }
+}
+
+/// The fields of a response that are kept: all but those bound to a connection or named as private.
+fn kept_header(resp: &ResponseHeader, lifetime: &Lifetime) -> ResponseHeader {
+    let mut kept = resp.clone();
+    for name in &lifetime.omit {
+        kept.remove_header(name);
+    }
+    kept
+}

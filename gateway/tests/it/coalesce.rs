@@ -1,0 +1,183 @@
+//! Many requests for one cold key are one request to the origin.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::support::{Answer, Connection, FakeOrigin, Gate, Gateway, Reply, get};
+
+/// Clients that ask at the same moment; each holds a socket here and one in the gateway.
+const CLIENTS: usize = 1_000;
+
+/// The herd waits as long as it takes: a slow machine is not what is tested.
+const PATIENT: &str = "[cache]\nlock_wait = \"60s\"\nlock_age = \"60s\"\n";
+
+/// Sends one request on each of many connections, then opens the gate.
+async fn herd(gateway: &Gateway, count: usize, gate: &Gate) -> Vec<Answer> {
+    let mut connections: Vec<Connection> = Vec::with_capacity(count);
+    for _ in 0..count {
+        let mut connection = gateway.client().connect().await;
+        connection.write(&get("/cold")).await;
+        connections.push(connection);
+    }
+    gate.reached(1).await;
+    // Whatever was sent before this call is read before its answer is.
+    gateway.status().await;
+    gate.open();
+    let mut answers = Vec::with_capacity(count);
+    for mut connection in connections {
+        answers.push(connection.answer(&get("/cold")).await);
+    }
+    answers
+}
+
+#[tokio::test]
+async fn a_thousand_requests_for_a_cold_key_are_one_at_the_origin() {
+    let gate = Gate::closed();
+    let held = gate.clone();
+    let origin = FakeOrigin::start(move |_| Reply::fresh("shared").held(&held)).await;
+    let gateway = Gateway::with(&[&origin], PATIENT).await;
+    let answers = herd(&gateway, CLIENTS, &gate).await;
+    assert_eq!(origin.count(), 1);
+    assert!(
+        answers
+            .iter()
+            .all(|answer| answer.status == 200 && answer.text() == "shared")
+    );
+    let collapsed = answers
+        .iter()
+        .filter(|answer| answer.cache_status().contains("collapsed"))
+        .count();
+    assert!(collapsed > 0, "those that waited say so");
+}
+
+#[tokio::test]
+async fn when_the_one_fetch_fails_a_second_serves_everybody_else() {
+    let gate = Gate::closed();
+    let (held, asked) = (gate.clone(), Arc::new(AtomicUsize::new(0)));
+    let origin = FakeOrigin::start(move |_| match asked.fetch_add(1, Ordering::SeqCst) {
+        0 => Reply::new(503, "down").held(&held),
+        _ => Reply::fresh("shared"),
+    })
+    .await;
+    let gateway = Gateway::with(&[&origin], PATIENT).await;
+    let answers = herd(&gateway, 300, &gate).await;
+    assert_eq!(origin.count(), 2);
+    let failed = answers.iter().filter(|answer| answer.status == 503).count();
+    assert_eq!(failed, 1, "only the request that met the failure gets it");
+    assert!(
+        answers
+            .iter()
+            .filter(|answer| answer.status == 200)
+            .all(|answer| answer.text() == "shared")
+    );
+}
+
+#[tokio::test]
+async fn when_the_one_fetch_breaks_a_second_serves_everybody_else() {
+    let gate = Gate::closed();
+    let (held, asked) = (gate.clone(), Arc::new(AtomicUsize::new(0)));
+    let origin = FakeOrigin::start(move |_| match asked.fetch_add(1, Ordering::SeqCst) {
+        0 => Reply::hang_up().held(&held),
+        _ => Reply::fresh("shared"),
+    })
+    .await;
+    let gateway = Gateway::with(&[&origin], PATIENT).await;
+    let answers = herd(&gateway, 100, &gate).await;
+    assert_eq!(origin.count(), 2);
+    assert!(answers.iter().filter(|answer| answer.status == 200).count() >= 99);
+}
+
+#[tokio::test]
+async fn uncacheable_answers_are_not_waited_for_one_after_the_other() {
+    let gate = Gate::closed();
+    let held = gate.clone();
+    let origin = FakeOrigin::start(move |request| {
+        let reply = Reply::new(200, "mine").header("Cache-Control", "private, no-store");
+        if request.header("x-first").is_some() {
+            reply
+        } else {
+            reply.held(&held)
+        }
+    })
+    .await;
+    let gateway = Gateway::general(&[&origin]).await;
+    let client = gateway.client();
+    client.send(&get("/mine").header("X-First", "1")).await;
+    let asking: Vec<_> = (0..50)
+        .map(|_| tokio::spawn(async move { client.get("/mine").await }))
+        .collect();
+    // All of them are at the origin at the same time.
+    gate.reached(50).await;
+    gate.open();
+    for answer in asking {
+        assert_eq!(answer.await.unwrap().text(), "mine");
+    }
+    assert_eq!(origin.most_in_flight(), 50);
+}
+
+#[tokio::test]
+async fn an_uncacheable_answer_lets_all_its_waiters_go_at_once() {
+    let first = Gate::closed();
+    let others = Gate::closed();
+    let (held, held_others, asked) = (first.clone(), others.clone(), Arc::new(AtomicUsize::new(0)));
+    let origin = FakeOrigin::start(move |_| {
+        let reply = Reply::new(200, "mine").header("Cache-Control", "private, no-store");
+        match asked.fetch_add(1, Ordering::SeqCst) {
+            0 => reply.held(&held),
+            _ => reply.held(&held_others),
+        }
+    })
+    .await;
+    let gateway = Gateway::with(&[&origin], PATIENT).await;
+    let client = gateway.client();
+    let asking: Vec<_> = (0..20)
+        .map(|_| tokio::spawn(async move { client.get("/mine").await }))
+        .collect();
+    first.reached(1).await;
+    first.open();
+    others.reached(19).await;
+    others.open();
+    for answer in asking {
+        assert_eq!(answer.await.unwrap().text(), "mine");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_holds_up_nobody_who_shares_its_fetch() {
+    // More than the sockets between the two hold.
+    const BYTES: usize = 24_000_000;
+    let origin = FakeOrigin::start(|_| Reply::fresh(vec![b'x'; BYTES])).await;
+    let gateway = Gateway::with(&[&origin], "[cache]\nobject_max = \"32MiB\"").await;
+    let mut idle = gateway.client().connect().await;
+    idle.write(&get("/large")).await;
+    idle.answer_head().await;
+    let other = gateway.client().get("/large").await;
+    assert!(
+        other.is_hit() && other.body.len() == BYTES,
+        "{} bytes",
+        other.body.len()
+    );
+    assert_eq!(origin.count(), 1);
+}
+
+#[tokio::test]
+async fn different_keys_do_not_wait_for_each_other() {
+    let gate = Gate::closed();
+    let held = gate.clone();
+    let origin = FakeOrigin::start(move |request| {
+        let reply = Reply::fresh("page");
+        if request.target == "/slow" {
+            reply.held(&held)
+        } else {
+            reply
+        }
+    })
+    .await;
+    let gateway = Gateway::general(&[&origin]).await;
+    let client = gateway.client();
+    let slow = tokio::spawn(async move { client.get("/slow").await });
+    gate.reached(1).await;
+    assert_eq!(client.get("/quick").await.text(), "page");
+    gate.open();
+    assert_eq!(slow.await.unwrap().text(), "page");
+}

@@ -1,0 +1,23 @@
+//! The gateway from outside: the built binary between plain sockets.
+
+mod support;
+
+mod admin;
+mod auth;
+mod balance;
+mod coalesce;
+mod cors;
+mod failure;
+mod headers;
+mod hit_miss;
+mod invalidate;
+mod key;
+mod limits;
+mod loaderio;
+mod purge;
+mod race;
+mod readme;
+mod shutdown;
+mod smuggling;
+mod stale;
+mod uncacheable;

@@ -1,0 +1,237 @@
+//! The built gateway as a child process.
+
+use std::fs::{self, File};
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::time::Instant;
+
+use super::client::{Answer, Client, Request};
+use super::origin::FakeOrigin;
+use super::{DEADLINE, get};
+
+/// The configuration the shop runs with.
+const SHOP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../ops/shop.toml");
+/// Ports are taken below the range that the system gives to outgoing connections, so none of those is in the way.
+const PORTS: std::ops::Range<u16> = 10_000..32_000;
+/// Somebody else may take a port between its reservation and its use.
+const STARTS: usize = 5;
+
+/// An address that nobody listens on.
+pub(crate) fn free_address() -> SocketAddr {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let width = u32::from(PORTS.end - PORTS.start);
+    loop {
+        let step = u32::from(NEXT.fetch_add(1, Ordering::Relaxed));
+        let offset = (std::process::id().wrapping_mul(37) + step) % width;
+        let port = PORTS.start + u16::try_from(offset).expect("an offset within the ports");
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
+}
+
+/// A running gateway; killed when dropped.
+pub(crate) struct Gateway {
+    child: Child,
+    pub(crate) public: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    directory: TempDir,
+}
+
+impl Gateway {
+    /// A general gateway, from flags alone.
+    pub(crate) async fn general(origins: &[&FakeOrigin]) -> Self {
+        Self::start(&addresses(origins), None).await
+    }
+
+    /// A gateway with the settings of a file; listeners and origins come from flags.
+    pub(crate) async fn with(origins: &[&FakeOrigin], settings: &str) -> Self {
+        Self::start(&addresses(origins), Some(settings.to_owned())).await
+    }
+
+    /// A gateway with the shop's configuration.
+    pub(crate) async fn shop(origins: &[&FakeOrigin]) -> Self {
+        Self::shop_with(origins, &[]).await
+    }
+
+    /// A gateway with the shop's configuration, in which these texts are replaced.
+    pub(crate) async fn shop_with(origins: &[&FakeOrigin], edits: &[(&str, &str)]) -> Self {
+        let mut settings = fs::read_to_string(SHOP).expect("the shop's configuration");
+        for (was, now) in edits {
+            assert!(
+                settings.contains(was),
+                "the shop's configuration says {was}"
+            );
+            settings = settings.replace(was, now);
+        }
+        Self::start(&addresses(origins), Some(settings)).await
+    }
+
+    /// A gateway before these addresses, whether anything listens there or not.
+    pub(crate) async fn start(origins: &[SocketAddr], settings: Option<String>) -> Self {
+        for _ in 0..STARTS {
+            let mut gateway = Self::spawn(origins, settings.as_deref());
+            if gateway.is_ready().await {
+                return gateway;
+            }
+            let said = gateway.said();
+            assert!(
+                said.contains("binding the"),
+                "the gateway did not start: {said}"
+            );
+        }
+        panic!("no free ports in {STARTS} attempts");
+    }
+
+    fn spawn(origins: &[SocketAddr], settings: Option<&str>) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (public, admin) = (free_address(), free_address());
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));
+        command
+            .arg("run")
+            .arg("--listen")
+            .arg(public.to_string())
+            .arg("--admin")
+            .arg(admin.to_string());
+        command
+            .arg("--admin-token-file")
+            .arg(directory.path().join("token"));
+        for origin in origins {
+            command.arg("--upstream").arg(origin.to_string());
+        }
+        if let Some(settings) = settings {
+            let file = directory.path().join("gateway.toml");
+            fs::write(&file, settings).expect("a configuration file");
+            command.arg("--config").arg(file);
+        }
+        let stderr =
+            File::create(directory.path().join("stderr")).expect("a file for what it says");
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(stderr)
+            .spawn()
+            .expect("the built gateway");
+        Self {
+            child,
+            public,
+            admin,
+            directory,
+        }
+    }
+
+    /// True when both listeners answer, false when the process has ended.
+    async fn is_ready(&mut self) -> bool {
+        let end = Instant::now() + DEADLINE;
+        loop {
+            if self.exited().is_some() {
+                return false;
+            }
+            let admin = tokio::net::TcpStream::connect(self.admin).await;
+            if admin.is_ok() && tokio::net::TcpStream::connect(self.public).await.is_ok() {
+                return true;
+            }
+            assert!(
+                Instant::now() < end,
+                "the gateway is not ready in time: {}",
+                self.said()
+            );
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// A client of the public listener.
+    pub(crate) fn client(&self) -> Client {
+        Client::new(self.public)
+    }
+
+    /// A client of the operators' listener.
+    pub(crate) fn admin(&self) -> Client {
+        Client::new(self.admin)
+    }
+
+    pub(crate) fn token_file(&self) -> PathBuf {
+        self.directory.path().join("token")
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub(crate) fn token(&self) -> String {
+        let text = fs::read_to_string(self.token_file()).expect("the token file");
+        text.trim().to_owned()
+    }
+
+    /// An operators' call with the token.
+    pub(crate) async fn call(&self, request: Request) -> Answer {
+        let bearer = format!("Bearer {}", self.token());
+        self.admin()
+            .send(&request.header("Authorization", &bearer))
+            .await
+    }
+
+    /// Purges, and returns what the gateway answered.
+    pub(crate) async fn purge(&self, what: Value) -> Value {
+        let answer = self
+            .call(Request::new("POST", "/purge").body(what.to_string()))
+            .await;
+        assert_eq!(answer.status, 200, "{answer:#?}");
+        answer.json()
+    }
+
+    pub(crate) async fn status(&self) -> Value {
+        let answer = self.call(get("/status")).await;
+        assert_eq!(answer.status, 200, "{answer:#?}");
+        answer.json()
+    }
+
+    /// Requests that each node works on now.
+    pub(crate) async fn in_flight(&self) -> Vec<u64> {
+        let status = self.status().await;
+        let nodes = status["nodes"].as_array().expect("nodes");
+        nodes
+            .iter()
+            .map(|node| node["in_flight"].as_u64().expect("a number"))
+            .collect()
+    }
+
+    /// Asks the process to stop.
+    pub(crate) fn terminate(&self) {
+        let sent = Command::new("kill")
+            .arg("-TERM")
+            .arg(self.child.id().to_string())
+            .status();
+        assert!(sent.expect("the kill program").success());
+    }
+
+    pub(crate) fn exited(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("a child")
+    }
+
+    /// What it wrote to its standard error.
+    pub(crate) fn said(&self) -> String {
+        fs::read_to_string(self.directory.path().join("stderr")).unwrap_or_default()
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- the gateway said ---\n{}", self.said());
+        }
+    }
+}
+
+fn addresses(origins: &[&FakeOrigin]) -> Vec<SocketAddr> {
+    origins.iter().map(|origin| origin.address()).collect()
+}

@@ -1,0 +1,180 @@
+//! What must not be kept is not kept, and a write never meets the cache.
+
+use crate::support::{
+    FakeOrigin, Gateway, Reply, Request, assert_hit, assert_not_stored, assert_passed, get,
+};
+
+#[tokio::test]
+async fn answers_that_forbid_it_are_never_stored() {
+    let origin = FakeOrigin::start(|request| match request.target.as_str() {
+        "/no-store" => Reply::new(200, "x").header("Cache-Control", "no-store, max-age=60"),
+        "/private" => Reply::new(200, "x").header("Cache-Control", "private, max-age=60"),
+        "/class-n" => Reply::new(200, "x").header("Cache-Control", "private, no-store"),
+        "/cookie" => Reply::fresh("x").header("Set-Cookie", "id=1"),
+        "/failure" => Reply::new(500, "x").header("Cache-Control", "no-store"),
+        "/vary-any" => Reply::fresh("x").header("Vary", "*"),
+        "/bad-groups" => Reply::fresh("x").header("Cache-Groups", "not a list of strings"),
+        "/partial" => Reply::new(206, "x")
+            .header("Cache-Control", "max-age=60")
+            .header("Content-Range", "bytes 0-0/9"),
+        _ => Reply::new(200, "says nothing"),
+    })
+    .await;
+    let gateway = Gateway::general(&[&origin]).await;
+    for target in [
+        "/no-store",
+        "/private",
+        "/class-n",
+        "/cookie",
+        "/failure",
+        "/vary-any",
+        "/bad-groups",
+        "/partial",
+        "/silent",
+    ] {
+        assert_not_stored(&gateway.client(), &origin, target).await;
+    }
+    assert_eq!(gateway.status().await["cache"]["objects"], 0);
+}
+
+#[tokio::test]
+async fn the_shop_keeps_only_what_its_origin_marks() {
+    let origin = FakeOrigin::start(|request| match request.target.as_str() {
+        "/products/1" => Reply::new(200, "x").header("Cache-Control", "public, max-age=3600"),
+        "/products/2" => Reply::new(200, "x").header("CDN-Cache-Control", "max-age=3600"),
+        "/products/3" => Reply::new(404, "x").header("Cache-Control", "private, no-store"),
+        "/products/4" => Reply::public("x", &["product-4"]).header("Set-Cookie", "a=b"),
+        "/products/5" => Reply::new(503, "x")
+            .header("Retry-After", "1")
+            .header("Cache-Control", "private, no-store"),
+        _ => Reply::public("elsewhere", &["x"]),
+    })
+    .await;
+    let gateway = Gateway::shop(&[&origin]).await;
+    for target in [
+        "/products/1",
+        "/products/2",
+        "/products/3",
+        "/products/4",
+        "/products/5",
+        "/nowhere",
+        "/cart",
+    ] {
+        assert_not_stored(&gateway.client(), &origin, target).await;
+    }
+    assert_eq!(gateway.status().await["cache"]["objects"], 0);
+}
+
+#[tokio::test]
+async fn an_unknown_product_is_kept_as_the_404_it_is() {
+    let origin = FakeOrigin::start(|_| {
+        let mut reply = Reply::new(404, "{}").header("Content-Type", "application/problem+json");
+        reply = reply.header("CDN-Cache-Control", "public, max-age=86400");
+        reply.header("Cache-Groups", "\"product-9\"")
+    })
+    .await;
+    let gateway = Gateway::shop(&[&origin]).await;
+    gateway.client().get("/products/9").await;
+    let hit = gateway.client().get("/products/9").await;
+    assert_hit(&hit);
+    assert_eq!(hit.status, 404);
+}
+
+#[tokio::test]
+async fn answers_to_requests_with_credentials_are_not_shared_unless_marked() {
+    let origin = FakeOrigin::start(|request| {
+        let reply = Reply::new(200, "mine");
+        let lifetime = if request.target == "/marked" {
+            "public, max-age=60"
+        } else {
+            "max-age=60"
+        };
+        reply.header("Cache-Control", lifetime)
+    })
+    .await;
+    let gateway = Gateway::general(&[&origin]).await;
+    let client = gateway.client();
+    let with = |target: &str| get(target).header("Authorization", "Bearer secret");
+    assert_passed(&client.send(&with("/page")).await);
+    assert_eq!(origin.last().header("authorization"), Some("Bearer secret"));
+    assert!(!client.get("/page").await.is_hit());
+    client.send(&with("/marked")).await;
+    assert_hit(&client.get("/marked").await);
+}
+
+#[tokio::test]
+async fn a_write_is_never_answered_from_nor_stored_in_the_cache() {
+    let origin = FakeOrigin::start(|request| Reply::fresh(request.method.clone())).await;
+    let gateway = Gateway::general(&[&origin]).await;
+    let client = gateway.client();
+    let mut sent = 0;
+    for method in ["POST", "PUT", "PATCH", "DELETE", "POST", "PUT"] {
+        for _ in 0..20 {
+            let answer = client.send(&Request::new(method, "/page").body("{}")).await;
+            sent += 1;
+            assert_eq!(
+                (answer.text(), origin.count()),
+                (method, sent),
+                "{answer:#?}"
+            );
+            assert!(answer.cache_status().contains("fwd=method"), "{answer:#?}");
+        }
+    }
+    let read = client.get("/page").await;
+    assert_eq!(read.text(), "GET", "no write's answer was kept: {read:#?}");
+}
+
+#[tokio::test]
+async fn an_error_is_not_remembered_against_the_answer_that_follows() {
+    let origin = FakeOrigin::start(|request| match request.header("x-round") {
+        Some("1") => Reply::new(503, "down"),
+        _ => Reply::fresh("up"),
+    })
+    .await;
+    let gateway = Gateway::general(&[&origin]).await;
+    let client = gateway.client();
+    assert_eq!(
+        client
+            .send(&get("/page").header("X-Round", "1"))
+            .await
+            .status,
+        503
+    );
+    assert_eq!(client.get("/page").await.text(), "up");
+    assert_hit(&client.get("/page").await);
+}
+
+#[tokio::test]
+async fn a_key_that_was_uncacheable_is_kept_once_it_is_cacheable_and_without_anybodys_credentials()
+{
+    let origin = FakeOrigin::start(|request| match request.header("x-round") {
+        Some("1") => Reply::new(200, "not yet").header("Cache-Control", "private, no-store"),
+        _ => Reply::public(format!("{:?}", request.header("cookie")), &["products"]),
+    })
+    .await;
+    let gateway = Gateway::shop(&[&origin]).await;
+    let client = gateway.client();
+    assert_passed(&client.send(&get("/products").header("X-Round", "1")).await);
+    // The gateway now expects nothing to keep here; what it keeps all the same must be fit for everybody.
+    let second = get("/products")
+        .header("Cookie", "id=7")
+        .header("Authorization", "t");
+    assert_eq!(
+        client
+            .send(&second.header("Accept-Encoding", "gzip"))
+            .await
+            .text(),
+        "None"
+    );
+    let received = origin.last();
+    for credential in ["cookie", "authorization"] {
+        assert_eq!(received.header(credential), None, "{received:#?}");
+    }
+    assert!(
+        matches!(received.header("accept-encoding"), None | Some("identity")),
+        "{received:#?}"
+    );
+    let hit = client.get("/products").await;
+    assert_hit(&hit);
+    assert_eq!(hit.text(), "None");
+}
