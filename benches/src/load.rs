@@ -89,10 +89,19 @@ pub async fn run(load: &Load) -> Result<Measured> {
     Ok(total)
 }
 
-async fn connection(load: Load, number: usize, until: Instant) -> Result<(u64, u64, Histogram<u64>)> {
-    let stream = TcpStream::connect(load.address).await.context("connecting")?;
+async fn connection(
+    load: Load,
+    number: usize,
+    until: Instant,
+) -> Result<(u64, u64, Histogram<u64>)> {
+    let stream = TcpStream::connect(load.address)
+        .await
+        .context("connecting")?;
     stream.set_nodelay(true)?;
-    let mut client = Client { stream, buffer: Vec::with_capacity(HEADER_BYTES_MAX) };
+    let mut client = Client {
+        stream,
+        buffer: Vec::with_capacity(HEADER_BYTES_MAX),
+    };
     let mut latency_us = Histogram::new_with_max(LATENCY_US_MAX, 3)?;
     let (mut answers, mut failures) = (0, 0);
     let spread = load.requests.len() / load.connections.max(1);
@@ -101,7 +110,9 @@ async fn connection(load: Load, number: usize, until: Instant) -> Result<(u64, u
         if sent >= until {
             break;
         }
-        let status = client.exchange(&load.requests[turn % load.requests.len()]).await?;
+        let status = client
+            .exchange(&load.requests[turn % load.requests.len()])
+            .await?;
         latency_us.saturating_record(sent.elapsed().as_micros() as u64);
         if (200..300).contains(&status) {
             answers += 1;
@@ -126,9 +137,11 @@ impl Client {
         let (status, length) = parse_header(&self.buffer[..header_end])?;
         match length {
             Some(length) => self.read_to(header_end + length).await?,
-            None => while !self.buffer.ends_with(b"0\r\n\r\n") {
-                self.read_more().await?;
-            },
+            None => {
+                while !self.buffer.ends_with(b"0\r\n\r\n") {
+                    self.read_more().await?;
+                }
+            }
         }
         Ok(status)
     }
@@ -138,7 +151,10 @@ impl Client {
             if let Some(end) = find(&self.buffer, b"\r\n\r\n") {
                 return Ok(end + 4);
             }
-            ensure!(self.buffer.len() < HEADER_BYTES_MAX, "the answer's header is too long");
+            ensure!(
+                self.buffer.len() < HEADER_BYTES_MAX,
+                "the answer's header is too long"
+            );
             self.read_more().await?;
         }
     }
@@ -179,5 +195,7 @@ fn parse_header(header: &[u8]) -> Result<(u16, Option<usize>)> {
 }
 
 fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    haystack.windows(needle.len()).position(|window| window == needle)
+    haystack
+        .windows(needle.len())
+        .position(|window| window == needle)
 }

@@ -24,7 +24,14 @@ impl Nginx {
         let dir = tempfile::tempdir()?;
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let conf = dir.path().join("nginx.conf");
-        std::fs::write(&conf, configuration(dir.path().to_str().context("a path in UTF-8")?, address, origin))?;
+        std::fs::write(
+            &conf,
+            configuration(
+                dir.path().to_str().context("a path in UTF-8")?,
+                address,
+                origin,
+            ),
+        )?;
         let child = Command::new("nginx")
             .arg("-c")
             .arg(&conf)
@@ -34,7 +41,11 @@ impl Nginx {
             .stderr(Stdio::inherit())
             .spawn()
             .context("starting nginx (is it installed?)")?;
-        let nginx = Self { child, _dir: dir, address };
+        let nginx = Self {
+            child,
+            _dir: dir,
+            address,
+        };
         let deadline = Instant::now() + Duration::from_secs(5);
         while TcpStream::connect(address).is_err() {
             if Instant::now() > deadline {

@@ -85,11 +85,20 @@ impl Report {
             "| scene | contender | median rate /s | median p50 us | median p99 us | ratio to peer |\n|---|---|---:|---:|---:|---:|\n",
         );
         for (scene, contender) in seen {
-            let figure = |of: fn(&Round) -> f64| self.median(contender, scene, of).unwrap_or(f64::NAN);
+            let figure =
+                |of: fn(&Round) -> f64| self.median(contender, scene, of).unwrap_or(f64::NAN);
             let rate = figure(|round| round.rate);
-            let ratio = self.median_rate(peer, scene).map_or(f64::NAN, |peer| rate / peer);
-            let (p50, p99) = (figure(|round| round.p50_us as f64), figure(|round| round.p99_us as f64));
-            let _ = writeln!(table, "| {scene} | {contender} | {rate:.0} | {p50:.0} | {p99:.0} | {ratio:.2} |");
+            let ratio = self
+                .median_rate(peer, scene)
+                .map_or(f64::NAN, |peer| rate / peer);
+            let (p50, p99) = (
+                figure(|round| round.p50_us as f64),
+                figure(|round| round.p99_us as f64),
+            );
+            let _ = writeln!(
+                table,
+                "| {scene} | {contender} | {rate:.0} | {p50:.0} | {p99:.0} | {ratio:.2} |"
+            );
         }
         table
     }
@@ -102,8 +111,18 @@ impl Report {
         fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
         let mut raw = String::from("scene,contender,rate,p50_us,p99_us,failures\n");
         for round in &self.rounds {
-            let Round { scene, contender, rate, p50_us, p99_us, failures } = round;
-            let _ = writeln!(raw, "{scene},{contender},{rate:.1},{p50_us},{p99_us},{failures}");
+            let Round {
+                scene,
+                contender,
+                rate,
+                p50_us,
+                p99_us,
+                failures,
+            } = round;
+            let _ = writeln!(
+                raw,
+                "{scene},{contender},{rate:.1},{p50_us},{p99_us},{failures}"
+            );
         }
         fs::write(dir.join("raw.csv"), raw)?;
         fs::write(dir.join("summary.md"), self.summary(peer))?;
@@ -116,10 +135,12 @@ fn provenance() -> String {
     // The program by its name: where it was built says nothing.
     let command: Vec<String> = std::env::args()
         .enumerate()
-        .map(|(place, word)| match (place, Path::new(&word).file_name()) {
-            (0, Some(name)) => name.to_string_lossy().into_owned(),
-            _ => word,
-        })
+        .map(
+            |(place, word)| match (place, Path::new(&word).file_name()) {
+                (0, Some(name)) => name.to_string_lossy().into_owned(),
+                _ => word,
+            },
+        )
         .collect();
     format!(
         "# A run\n\n- command: `{}`\n- commit: {}\n- processor: {}, {} in use\n- system: {}\n",
@@ -133,11 +154,19 @@ fn provenance() -> String {
 
 fn processor() -> String {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name"));
-    model.map_or_else(|| "unknown".to_owned(), |model| model.trim_start_matches([' ', '\t', ':']).to_owned())
+    let model = cpuinfo
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"));
+    model.map_or_else(
+        || "unknown".to_owned(),
+        |model| model.trim_start_matches([' ', '\t', ':']).to_owned(),
+    )
 }
 
 fn output(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output();
-    output.map_or_else(|_| "unknown".to_owned(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    output.map_or_else(
+        |_| "unknown".to_owned(),
+        |output| String::from_utf8_lossy(&output.stdout).trim().to_owned(),
+    )
 }

@@ -27,12 +27,19 @@ impl Running {
     /// It does not come up.
     pub async fn up(products: u64, origins: u16) -> Result<Self> {
         // Under /var/tmp: the account that runs Postgres must be able to enter it.
-        let dir = tempfile::Builder::new().prefix("atelier-bench").tempdir_in("/var/tmp")?;
+        let dir = tempfile::Builder::new()
+            .prefix("atelier-bench")
+            .tempdir_in("/var/tmp")?;
         open_to_others(dir.path())?;
         let endpoints = dir.path().join("endpoints.json");
         let mut child = Command::new(sibling("stack")?)
             .args(["up", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
-            .args(["--products", &products.to_string(), "--origins", &origins.to_string()])
+            .args([
+                "--products",
+                &products.to_string(),
+                "--origins",
+                &origins.to_string(),
+            ])
             .arg("--data")
             .arg(dir.path().join("data"))
             .arg("--endpoints")
@@ -42,7 +49,11 @@ impl Running {
             .spawn()
             .context("starting stack up")?;
         let endpoints = wait_for(&endpoints, &mut child).await?;
-        Ok(Self { child, _dir: dir, endpoints })
+        Ok(Self {
+            child,
+            _dir: dir,
+            endpoints,
+        })
     }
 
     /// The gateway's public address.
@@ -57,7 +68,9 @@ impl Running {
 
     /// The URL of the application's role.
     pub fn database_url(&self) -> Result<&str> {
-        self.endpoints["database_url"].as_str().context("no database_url")
+        self.endpoints["database_url"]
+            .as_str()
+            .context("no database_url")
     }
 
     /// The URL of the owner's role.
@@ -68,7 +81,10 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let stopped = kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGTERM);
+        let stopped = kill(
+            Pid::from_raw(self.child.id().cast_signed()),
+            Signal::SIGTERM,
+        );
         if stopped.is_ok() {
             let _ = self.child.wait();
         }
@@ -82,14 +98,20 @@ impl Drop for Running {
 pub fn sibling(name: &str) -> Result<PathBuf> {
     let path = std::env::current_exe()?.with_file_name(name);
     if !path.exists() {
-        bail!("{} is not built: cargo build --release --workspace --bins", path.display());
+        bail!(
+            "{} is not built: cargo build --release --workspace --bins",
+            path.display()
+        );
     }
     Ok(path)
 }
 
 fn open_to_others(dir: &Path) -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
-    Ok(std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755))?)
+    Ok(std::fs::set_permissions(
+        dir,
+        std::fs::Permissions::from_mode(0o755),
+    )?)
 }
 
 fn address(url: &serde_json::Value) -> Result<SocketAddr> {

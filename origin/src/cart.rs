@@ -47,7 +47,7 @@ async fn list(
 ) -> Result<Response> {
     let items = match identity(&headers, None, in_query.as_deref()) {
         // The primary, whatever reads go to: a client sees what it has just added.
-        Some(identity) => db::list(&mut state.db.write().await?, digest(&identity)).await?,
+        Some(identity) => db::list(&mut state.db.read_primary().await?, digest(&identity)).await?,
         None => Vec::new(),
     };
     reply::json(CachePolicy::NoStore, &items)

@@ -129,6 +129,11 @@ impl Database {
         self.reads.acquire().await.map(Conn::repeatable)
     }
 
+    /// A connection to the primary, for statements that change nothing but must see every change.
+    pub async fn read_primary(&self) -> Result<Conn> {
+        self.primary.acquire().await.map(Conn::repeatable)
+    }
+
     /// A connection to the primary.
     pub async fn write(&self) -> Result<Conn> {
         self.primary.acquire().await

@@ -427,7 +427,7 @@ impl From<sqlx::Error> for Error {
 /// Whether a statement that failed with this SQLSTATE may well succeed later, unchanged.
 fn is_temporary(code: &str) -> bool {
     // Connection, resources (a full disk too), operator intervention (shut-down, cancelled by a timeout), I/O.
-    matches!(&code[..2], "08" | "53" | "57" | "58")
+    matches!(code.get(..2), Some("08" | "53" | "57" | "58"))
         // Serialization failure, deadlock, lock timeout; a standby; wrong password or database, which operators mend.
         || matches!(code, "40001" | "40P01" | "55P03" | "25006" | "28000" | "28P01" | "3D000" | "55000")
         // The schema is not there, or was replaced under this very statement.

@@ -72,7 +72,7 @@ path_id!(
 );
 
 /// Checks the id of a path whose method is not allowed: a path that cannot exist comes first.
-pub fn check_path_id(route: &str, params: &RawPathParams) -> Result<()> {
+pub fn check_path_id<E>(route: &str, params: std::result::Result<RawPathParams, E>) -> Result<()> {
     let resource = match route {
         _ if !route.contains('{') => return Ok(()),
         _ if route.starts_with("/products/") => Resource::Product,
@@ -80,7 +80,8 @@ pub fn check_path_id(route: &str, params: &RawPathParams) -> Result<()> {
         _ if route.starts_with("/qa/answers/") => Resource::Answer,
         _ => Resource::Review,
     };
-    path_id(params, resource).map(|_| ())
+    let params = params.map_err(|_| Error::InvalidId(resource))?;
+    path_id(&params, resource).map(|_| ())
 }
 
 /// A request whose body means nothing, read to its end.

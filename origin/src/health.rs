@@ -35,7 +35,7 @@ async fn problems(state: &AppState) -> Result<Vec<String>, Error> {
     if state.is_ending.load(Ordering::Relaxed) {
         return Ok(vec!["shutting down".into()]);
     }
-    let mut problems = db::problems(&mut state.db.write().await?).await?;
+    let mut problems = db::problems(&mut state.db.read_primary().await?).await?;
     if state.config.read_url.is_some() {
         // Any statement will do: the copy has what the primary has.
         let copy = db::missing_tables(&mut state.db.read().await?).await?;

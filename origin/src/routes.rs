@@ -58,8 +58,6 @@ async fn method_not_allowed(
     path: MatchedPath,
     params: std::result::Result<RawPathParams, axum::extract::rejection::RawPathParamsRejection>,
 ) -> Result<()> {
-    if let Ok(params) = params {
-        extract::check_path_id(path.as_str(), &params)?;
-    }
+    extract::check_path_id(path.as_str(), params)?;
     Err(Error::MethodNotAllowed)
 }

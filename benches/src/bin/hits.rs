@@ -39,8 +39,9 @@ async fn main() -> Result<()> {
     let running = Running::up(1_000, 1).await?;
     let nginx = Nginx::before(running.origin()?).await?;
     let contenders = [(GATEWAY, running.gateway()?), (NGINX, nginx.address)];
-    let requests: Vec<Vec<u8>> =
-        (1..=PAGES).map(|product| load::get(&format!("/reviews?product_id={product}"))).collect();
+    let requests: Vec<Vec<u8>> = (1..=PAGES)
+        .map(|product| load::get(&format!("/reviews?product_id={product}")))
+        .collect();
     let load = |address: SocketAddr, seconds: u64| Load {
         address,
         requests: Arc::new(requests.clone()),
@@ -49,7 +50,11 @@ async fn main() -> Result<()> {
     };
     for (_, address) in contenders {
         let warm = load::run(&load(address, 2)).await?;
-        ensure!(warm.failures == 0, "{} answers at {address} were not good", warm.failures);
+        ensure!(
+            warm.failures == 0,
+            "{} answers at {address} were not good",
+            warm.failures
+        );
     }
     let mut report = Report::default();
     for _ in 0..arguments.rounds {

@@ -8,7 +8,8 @@
 //!   circuit breaker.
 //! - A request that is cancelled while its statement runs costs no connection: the rest of the answer is read by a task,
 //!   and the connection is used again.
-//! - Idle connections are tried every second, so that a server that was restarted costs no request.
+//! - Idle connections are tried every second, and as soon as one has turned out to be broken; a read that meets a broken
+//!   one runs again on another. So a restart of the server costs no read, and hardly a write.
 
 use std::{
     sync::{
@@ -72,7 +73,9 @@ struct Shared {
     /// Set from the first sign that the server does not answer until a connection has been opened.
     is_down: AtomicBool,
     is_closed: AtomicBool,
-    /// Wakes the keeper: a connection is missing.
+    /// Set when a connection turned out to be broken: the idle ones are to be tried.
+    is_doubtful: AtomicBool,
+    /// Wakes the keeper: a connection is missing, or doubtful.
     missing: Notify,
 }
 
@@ -109,6 +112,7 @@ impl Pool {
             generation: AtomicU64::new(0),
             is_down: AtomicBool::new(false),
             is_closed: AtomicBool::new(false),
+            is_doubtful: AtomicBool::new(false),
             missing: Notify::new(),
         });
         tokio::spawn(Arc::clone(&shared).keep());
@@ -180,9 +184,12 @@ impl Shared {
     async fn keep(self: Arc<Self>) {
         let mut backoff = BACKOFF.0;
         while !self.is_closed.load(Ordering::Relaxed) {
+            if self.is_doubtful.swap(false, Ordering::Relaxed) {
+                self.check_idle(Duration::ZERO).await;
+            }
             if self.open.load(Ordering::Relaxed) >= self.settings.connections_max {
                 if timeout(CHECK_EVERY, self.missing.notified()).await.is_err() {
-                    self.check_idle().await;
+                    self.check_idle(CHECK_EVERY).await;
                 }
                 continue;
             }
@@ -255,8 +262,14 @@ impl Shared {
         self.missing.notify_one();
     }
 
-    /// Tries the connections that nobody has used for a while, one at a time.
-    async fn check_idle(&self) {
+    /// One connection was broken: the idle ones may be too.
+    fn doubt(&self) {
+        self.is_doubtful.store(true, Ordering::Relaxed);
+        self.missing.notify_one();
+    }
+
+    /// Tries the connections that nobody has used for so long, one at a time.
+    async fn check_idle(&self, unused_for: Duration) {
         for _ in 0..self.settings.connections_max {
             let Ok(permit) = self.available.try_acquire() else {
                 return;
@@ -269,7 +282,7 @@ impl Shared {
                 };
                 idle.remove(oldest)
             };
-            if link.used_at.elapsed() >= CHECK_EVERY {
+            if link.used_at.elapsed() >= unused_for {
                 match timeout(self.settings.statement_deadline, link.pg.ping()).await {
                     Ok(Ok(())) => link.used_at = Instant::now(),
                     Ok(Err(_)) => {
@@ -311,7 +324,7 @@ pub struct Conn {
 }
 
 impl Conn {
-    /// Lets a statement run once more, on another connection, if this one turns out to be broken.
+    /// Lets a statement run again, on another connection, if this one turns out to be broken.
     #[must_use]
     pub fn repeatable(mut self) -> Self {
         self.is_repeatable = true;
@@ -324,19 +337,21 @@ impl Conn {
         statement: &'static Statement,
         arguments: PgArguments,
     ) -> Result<Vec<PgRow>> {
-        let spare = self.is_repeatable.then(|| arguments.clone());
-        let first = self.attempt(statement, arguments).await;
-        let is_broken = self.link.is_none() && !self.pool.is_down.load(Ordering::Relaxed);
-        match spare {
-            Some(arguments) if first.is_err() && is_broken => {
-                let pool = Pool {
-                    shared: Arc::clone(&self.pool),
-                };
-                *self = pool.acquire().await?;
-                self.attempt(statement, arguments).await
-            }
-            Some(_) | None => first,
+        if !self.is_repeatable {
+            return self.attempt(statement, arguments).await;
         }
+        // After a restart of the server every idle connection may be broken; the next one is a new one.
+        for _ in 0..self.pool.settings.connections_max {
+            let outcome = self.attempt(statement, arguments.clone()).await;
+            if self.link.is_some() || self.pool.is_down.load(Ordering::Relaxed) {
+                return outcome;
+            }
+            let pool = Pool {
+                shared: Arc::clone(&self.pool),
+            };
+            *self = pool.acquire().await?.repeatable();
+        }
+        self.attempt(statement, arguments).await
     }
 
     async fn attempt(
@@ -366,6 +381,7 @@ impl Conn {
             Ok(Err(error)) => {
                 if is_fatal(&error) {
                     self.discard();
+                    self.pool.doubt();
                 }
                 Err(error.into())
             }

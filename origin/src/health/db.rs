@@ -11,8 +11,9 @@ use crate::{
 pub static STATEMENTS: [&Statement; 3] = [&PROBLEMS, &MISSING_TABLES, &DURABILITY];
 
 /// Every table that a statement of this program names.
-pub const TABLES: [&str; 18] = [
+pub const TABLES: [&str; 19] = [
     "shop.products",
+    "shop.product_counts",
     "shop.features",
     "shop.styles",
     "shop.skus",

@@ -13,12 +13,23 @@ use crate::{
 /// The statements of this module.
 pub static STATEMENTS: [&Statement; 4] = [&LIST, &GET, &STYLES, &RELATED];
 
-/// Finds the page's first id in the key's index alone, then reads the rows from there.
+/// Finds the run of ids in which the page begins by adding up the runs before it (one small row each), counts to the
+/// page's first id within that run in the key's index, and reads the rows from there: a deep page costs what the first
+/// one costs.
 static LIST: Statement = Statement::new(
     "products.list",
     "select p.id, p.name, p.slogan, p.description, p.category, p.default_price::text, p.created_at, p.updated_at
        from shop.products p
-      where p.id >= (select f.id from shop.products f order by f.id offset $2 limit 1)
+      where p.id >= (
+              select first.id
+                from (select c.run, $2 - (sum(c.count) over (order by c.run) - c.count) as skip, c.count
+                        from shop.product_counts c) as start,
+                     lateral (select f.id from shop.products f
+                               where f.id >= start.run * 1024
+                               order by f.id
+                              offset start.skip
+                               limit 1) as first
+               where start.skip >= 0 and start.skip < start.count)
       order by p.id
       limit $1",
 );

@@ -1,0 +1,25 @@
+//! The origin from outside: real sockets, a real Postgres.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod answers;
+mod bad_values;
+mod bodies;
+mod cart;
+mod conventions;
+mod errors;
+mod failure;
+mod health;
+mod idempotency;
+mod interactions;
+mod outbox;
+mod paging;
+mod plans;
+mod products;
+mod program;
+mod questions;
+mod raw;
+mod reviews;
+mod routes;
+mod support;
+mod swap;

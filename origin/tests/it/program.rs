@@ -1,0 +1,166 @@
+//! The program itself: its command line, its log, its end.
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _},
+    process::{Child, Command, Stdio},
+};
+
+use serde_json::Value;
+use stack::TestCluster;
+
+use crate::{
+    raw::Raw,
+    support::{TestApp, fixture},
+};
+
+fn origin() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_origin"));
+    command
+        .env_clear()
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+/// A running program, killed when the test is over.
+struct Program(Child);
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_request_is_one_line_with_its_id_and_no_secret() {
+    let app = TestApp::start(&[fixture::REVIEWS_WITH_TIES]).await;
+    let url = TestCluster::shared().app_url(&app.database);
+    let mut program = Program(
+        origin()
+            .args([
+                "run",
+                "--listen=127.0.0.1:0",
+                "--private=127.0.0.1:0",
+                "--allow-unsafe-durability",
+            ])
+            .args(["--database-url", &url])
+            .spawn()
+            .unwrap(),
+    );
+    let mut lines = BufReader::new(program.0.stdout.take().unwrap())
+        .lines()
+        .map(|line| line.unwrap());
+    let listening = lines.find(|line| line.contains("listening")).unwrap();
+    let listening: Value = serde_json::from_str(&listening).unwrap();
+    let address = listening["public"].as_str().unwrap().parse().unwrap();
+    assert_eq!(listening["release"].as_str().unwrap().len(), 12);
+
+    let body = r#"{"product_id":2,"rating":5,"body":"PLANTED-BODY","recommend":true,"name":"PLANTED-NAME","email":"planted@example.com"}"#;
+    let mut raw = Raw::connect(address).await;
+    for request in [
+        "GET /cart?user_token=PLANTED-QUERY HTTP/1.1\r\nhost: o\r\nauthorization: Bearer PLANTED-TOKEN\r\n\
+         cookie: atelier_cart=PLANTED-COOKIE\r\nx-request-id: one\r\n\r\n"
+            .to_owned(),
+        format!(
+            "POST /reviews/ HTTP/1.1\r\nhost: o\r\nx-request-id: two\r\nidempotency-key: PLANTED-KEY\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        ),
+        "GET /%0d%0aX:%1b[31m HTTP/1.1\r\nhost: o\r\nuser-agent: a\u{e9}\tb\r\nx-request-id: three\r\n\r\n".to_owned(),
+    ] {
+        raw.send(request).await;
+        raw.answer().await;
+    }
+    nix_terminate(&program.0);
+    let log: Vec<String> = lines.collect();
+    assert!(program.0.wait().unwrap().success());
+
+    let whole = log.join("\n");
+    assert!(!whole.to_lowercase().contains("planted"), "{whole}");
+    let requests: Vec<Value> = log
+        .iter()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .filter(|line| line["target"] == "origin::access")
+        .collect();
+    let ids: Vec<_> = requests
+        .iter()
+        .map(|line| line["request.id"].as_str().unwrap())
+        .collect();
+    assert_eq!(ids, ["one", "two", "three"]);
+    assert_eq!(requests[0]["request.path"], "/cart");
+    assert_eq!(requests[1]["request.route"], "/reviews");
+    assert_eq!(requests[1]["request.method"], "POST");
+    assert_eq!(requests[1]["response.status"], 201);
+    assert!(requests[1]["took_us"].as_u64().unwrap() > 0);
+    assert_eq!(requests[2]["request.route"], "none");
+}
+
+/// Asks a program to end, as a supervisor does.
+fn nix_terminate(child: &Child) {
+    let ended = Command::new("kill")
+        .arg(child.id().to_string())
+        .status()
+        .unwrap();
+    assert!(ended.success());
+}
+
+#[test]
+fn the_settings_in_force_are_printed_without_secrets() {
+    let output = origin()
+        .args(["run", "--check-config", "--campus=hr-lax"])
+        .env("DATABASE_URL", "postgres://app:hush@db.internal/shop")
+        .output()
+        .unwrap();
+    assert!(output.status.success());
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        text.contains("hr-lax") && text.contains("app@db.internal:5432/shop"),
+        "{text}"
+    );
+    assert!(!text.contains("hush"), "{text}");
+}
+
+#[test]
+fn bad_settings_are_named_and_end_the_program() {
+    for (argument, said) in [
+        ("--database-url=mysql://app:hush@db/shop", "--database-url"),
+        ("--statement-deadline-ms=1", "--statement-deadline-ms"),
+        ("--pool-size=x", "--pool-size"),
+        ("--listen=nowhere", "--listen"),
+        ("--log=a=b=c", "--log"),
+    ] {
+        let mut command = origin();
+        command.args(["run", argument]);
+        if !argument.starts_with("--database-url") {
+            command.arg("--database-url=postgres://app:hush@db/shop");
+        }
+        let mut child = command.spawn().unwrap();
+        let status = child.wait().unwrap();
+        let mut text = String::new();
+        child
+            .stderr
+            .take()
+            .unwrap()
+            .read_to_string(&mut text)
+            .unwrap();
+        assert!(!status.success(), "{argument}");
+        assert!(text.contains(said), "{argument}: {text}");
+        assert!(!text.contains("hush"), "{argument}: {text}");
+    }
+}
+
+#[test]
+fn the_readme_names_every_setting() {
+    let output = origin().args(["run", "--help"]).output().unwrap();
+    let help = String::from_utf8(output.stdout).unwrap();
+    let readme = include_str!("../../README.md");
+    let flags = help
+        .split_whitespace()
+        .filter(|word| word.starts_with("--") && word.len() > 2);
+    for flag in flags.map(|flag| flag.trim_end_matches([',', ':', ';', '.'])) {
+        assert!(
+            readme.contains(flag) || flag == "--help",
+            "{flag} is not in the README"
+        );
+    }
+}
