@@ -97,6 +97,10 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .merge(guarded)
         .route("/healthz", get(|| async { "ok" }))
         .fallback(|| async { Failed(Problem::new(StatusCode::NOT_FOUND, "No such call.")) })
+        .method_not_allowed_fallback(|| async {
+            let detail = "The call has another method.";
+            Failed(Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail))
+        })
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(admin)
 }

@@ -94,6 +94,7 @@ fn name(status: StatusCode) -> (&'static str, &'static str) {
         StatusCode::METHOD_NOT_ALLOWED => ("method-not-allowed", "Method not allowed"),
         StatusCode::REQUEST_TIMEOUT => ("timeout", "Timeout"),
         StatusCode::PAYLOAD_TOO_LARGE => ("too-large", "Too large"),
+        StatusCode::UNPROCESSABLE_ENTITY => ("invalid-request", "Invalid request"),
         StatusCode::URI_TOO_LONG => ("uri-too-long", "URI too long"),
         StatusCode::TOO_MANY_REQUESTS => ("rate-limited", "Rate limited"),
         StatusCode::BAD_GATEWAY => ("bad-gateway", "Bad gateway"),

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use http::{HeaderName, HeaderValue, StatusCode};
 use parking_lot::Mutex;
 use pingora::apps::ServerApp;
 use pingora::protocols::Stream;
@@ -15,9 +17,10 @@ use pingora::server::ShutdownWatch;
 use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
 
+use crate::error::Problem;
+
 /// How long a refused connection is given to take its refusal.
 const REFUSAL_TIMEOUT: Duration = Duration::from_millis(200);
-const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 
 tokio::task_local! {
     static CONNECTION: Arc<Connection>;
@@ -39,15 +42,22 @@ pub struct Guarded<A> {
     app: Arc<A>,
     bounds: Bounds,
     open: Arc<AtomicUsize>,
+    refusal: Bytes,
 }
 
 impl<A> Guarded<A> {
-    /// Puts the layer around a proxy; `open` counts the connections, for metrics.
-    pub fn new(app: A, bounds: Bounds, open: Arc<AtomicUsize>) -> Self {
+    /// Puts the layer around a proxy; `open` counts the connections, for metrics; `fields` go on a refusal too.
+    pub fn new(
+        app: A,
+        bounds: Bounds,
+        open: Arc<AtomicUsize>,
+        fields: &[(HeaderName, HeaderValue)],
+    ) -> Self {
         Self {
             app: Arc::new(app),
             bounds,
             open,
+            refusal: refusal(fields),
         }
     }
 }
@@ -60,7 +70,7 @@ impl<A: ServerApp + Send + Sync + 'static> ServerApp for Guarded<A> {
         shutdown: &ShutdownWatch,
     ) -> Option<Stream> {
         let Some(_place) = Place::take(&self.open, self.bounds.connections_max) else {
-            refuse(stream).await;
+            refuse(stream, &self.refusal).await;
             return None;
         };
         let connection = Arc::new(Connection::new(self.bounds, Instant::now()));
@@ -80,9 +90,32 @@ impl<A: ServerApp + Send + Sync + 'static> ServerApp for Guarded<A> {
     }
 }
 
-async fn refuse(mut stream: Stream) {
+/// The whole answer to one connection too many.
+fn refusal(fields: &[(HeaderName, HeaderValue)]) -> Bytes {
+    let problem = Problem::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "The gateway has no connection left.",
+    );
+    let json = problem.to_json();
+    let mut answer = BytesMut::from(
+        "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\n",
+    );
+    answer.extend_from_slice(
+        b"Cache-Control: private, no-store\r\nContent-Type: application/problem+json\r\n",
+    );
+    for (name, value) in fields {
+        answer.extend_from_slice(name.as_str().as_bytes());
+        answer.extend_from_slice(b": ");
+        answer.extend_from_slice(value.as_bytes());
+        answer.extend_from_slice(b"\r\n");
+    }
+    answer.extend_from_slice(format!("Content-Length: {}\r\n\r\n{json}", json.len()).as_bytes());
+    answer.freeze()
+}
+
+async fn refuse(mut stream: Stream, refusal: &[u8]) {
     let answer = async {
-        stream.write_all(REFUSAL).await?;
+        stream.write_all(refusal).await?;
         stream.flush().await
     };
     if let Ok(Err(error)) = tokio::time::timeout(REFUSAL_TIMEOUT, answer).await {

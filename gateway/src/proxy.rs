@@ -366,6 +366,7 @@ impl ProxyHttp for Gateway {
         _client_reused: bool,
     ) -> Box<Error> {
         let mut error = error.more_context(format!("Peer: {peer}"));
+        self.invalidate_unknown(session, ctx);
         if *error.esource() == ErrorSource::Upstream && *error.etype() != ErrorType::ReadTimedout {
             self.eject(ctx);
         }

@@ -20,6 +20,7 @@ use crate::balance::{HealthChecks, Node, Pool};
 use crate::config::{Address, Config};
 use crate::guard::{Bounds, Guarded};
 use crate::metrics::Metrics;
+use crate::policy::cors::Answers;
 use crate::proxy::Gateway;
 use crate::site::Site;
 use crate::store::{Limits, Store};
@@ -56,7 +57,13 @@ pub fn build(config: Config) -> Result<Server> {
     options.keepalive_request_limit = Some(config.limits.keepalive_requests_max.saturating_sub(1));
     let mut proxy = http_proxy(&server.configuration, gateway);
     proxy.server_options = Some(options);
-    let guarded = Guarded::new(proxy, bounds(&config), Arc::clone(&metrics.connections));
+    let cors = config.cors.as_ref().map(Answers::compile).transpose()?;
+    let guarded = Guarded::new(
+        proxy,
+        bounds(&config),
+        Arc::clone(&metrics.connections),
+        cors.as_ref().map_or(&[], Answers::every),
+    );
     let mut service = Service::new("gateway".to_owned(), guarded);
     let buffers = L4BufferSettings::new(
         config.limits.read_buffer.as_usize(),
@@ -82,6 +89,7 @@ pub fn build(config: Config) -> Result<Server> {
             AdminService::new(listener, admin),
         ));
     }
+    tracing::info!(listen = %config.listen, origins = config.upstream.nodes.len(), "serving");
     Ok(server)
 }
 

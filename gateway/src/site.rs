@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 
 use anyhow::Context as _;
-use http::header;
+use http::{Method, Version, header};
 use pingora::http::RequestHeader;
 use pingora::{Error, ErrorType, Result};
 
@@ -72,6 +72,11 @@ impl Site {
         self.routes.resolve(path, query)
     }
 
+    /// The methods that the target's route accepts; `None` when no route is configured for it.
+    pub fn methods(&self, target: &Target) -> Option<&[Method]> {
+        target.route.map(|route| self.routes.methods(route))
+    }
+
     /// The host that goes into the key.
     ///
     /// # Errors
@@ -95,13 +100,21 @@ impl Site {
             )
             .into_down()
         };
-        let raw = match req.uri.authority() {
-            Some(authority) => authority.as_str(),
-            None => req
-                .headers
+        let named = req.uri.authority().map(http::uri::Authority::as_str);
+        let named = named.or_else(|| {
+            req.headers
                 .get(header::HOST)
                 .and_then(|host| host.to_str().ok())
-                .ok_or_else(bad)?,
+        });
+        let raw = match (named, &self.host) {
+            (Some(named), _) => named,
+            // Host became a must with HTTP/1.1; where there is one host only, nothing is missing.
+            (None, Some(only))
+                if req.version < Version::HTTP_11 && !req.headers.contains_key(header::HOST) =>
+            {
+                return Ok(only.clone());
+            }
+            (None, _) => return Err(bad()),
         };
         let host = key::canonical_host("http", raw).map_err(|_| bad())?;
         if self.hosts.is_empty() || self.hosts.contains(&host) {

@@ -12,6 +12,7 @@ mod queue;
 mod shard;
 mod tags;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -209,11 +210,15 @@ impl Store {
         // The number is recorded before the shards are walked: a fill that enters a shard after the walk sees it.
         let sequence = self.purges.record(scopes);
         let mut removed = Removed::default();
+        let sites = self.sites();
         for scope in scopes {
             match scope {
                 Scope::Key(hash) => self.shard_of(hash).lock().remove_key(hash, &mut removed),
                 Scope::Path(path, query) => {
-                    self.each_shard(|shard| shard.remove_path(path, *query, &mut removed));
+                    for (scheme, host) in &sites {
+                        let hash = Key::new(scheme, host, path, *query).hash();
+                        self.shard_of(&hash).lock().remove_key(&hash, &mut removed);
+                    }
                 }
                 Scope::Tag(tag) => self.each_shard(|shard| shard.remove_tag(tag, &mut removed)),
                 Scope::All => self.each_shard(|shard| shard.remove_all(&mut removed)),
@@ -226,6 +231,14 @@ impl Store {
         };
         drop(removed); // outside the locks: freeing many bodies takes a while
         purged
+    }
+
+    /// The schemes and hosts under which anything is kept. A host that comes after this look is no loss to a purge: its
+    /// fill finds the purge's number.
+    fn sites(&self) -> HashSet<(Box<str>, Box<str>)> {
+        let mut sites = HashSet::new();
+        self.each_shard(|shard| sites.extend(shard.sites().cloned()));
+        sites
     }
 
     /// Bytes on the ledger, number of entries, and so on.

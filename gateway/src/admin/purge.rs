@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 
@@ -41,8 +42,9 @@ pub(super) struct Answer {
 
 pub(super) async fn purge(
     State(admin): State<Arc<Admin>>,
-    body: Bytes,
+    body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Answer>, Failed> {
+    let body = body.map_err(|rejection| Failed(Problem::of_status(rejection.status())))?;
     let request: Request = serde_json::from_slice(&body)
         .map_err(|error| unprocessable(format!("The body is no purge request: {error}.")))?;
     let names = request.urls.len() + request.tags.len();

@@ -1,10 +1,11 @@
 //! The admin token: read from a file, or made and written to one.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
+use nix::unistd::geteuid;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
@@ -26,10 +27,10 @@ impl Token {
     /// Reads the first line of a file; a file that is not there is made, mode 0600, with a random token.
     ///
     /// # Errors
-    /// The file cannot be read or made, or its first line is empty.
+    /// The file cannot be read or made, is open to others, or its first line is empty.
     pub fn read_or_create(path: &Path) -> io::Result<Self> {
-        let text = match fs::read_to_string(path) {
-            Ok(text) => text,
+        let text = match File::open(path) {
+            Ok(file) => read_private(file)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => create(path)?,
             Err(error) => return Err(error),
         };
@@ -50,6 +51,21 @@ impl Token {
     }
 }
 
+/// Reads a file that nobody else can have written or can read.
+fn read_private(mut file: File) -> io::Result<String> {
+    let metadata = file.metadata()?;
+    let foreign = metadata.uid() != geteuid().as_raw() && metadata.uid() != 0;
+    if foreign || metadata.mode() & 0o077 != 0 {
+        return Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            "it must belong to this user (or root) and be closed to all others (mode 0600)",
+        ));
+    }
+    let mut text = String::new();
+    file.read_to_string(&mut text)?;
+    Ok(text)
+}
+
 fn create(path: &Path) -> io::Result<String> {
     let mut bytes = [0; TOKEN_BYTES];
     getrandom::fill(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
@@ -66,6 +82,7 @@ fn create(path: &Path) -> io::Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
@@ -85,11 +102,29 @@ mod tests {
         assert!(!made.matches("something else"));
     }
 
+    fn write_private(path: &Path, text: &str) {
+        fs::write(path, text).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_others_can_read_or_write_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("token");
+        for mode in [0o640, 0o604, 0o622, 0o666] {
+            write_private(&path, "known\n");
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            assert!(Token::read_or_create(&path).is_err(), "{mode:o}");
+        }
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        assert!(Token::read_or_create(&path).unwrap().matches("known"));
+    }
+
     #[test]
     fn a_file_without_a_token_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("token");
-        fs::write(&path, "\n").unwrap();
+        write_private(&path, "\n");
         assert!(Token::read_or_create(&path).is_err());
     }
 }

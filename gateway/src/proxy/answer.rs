@@ -14,6 +14,7 @@ use pingora_cache::{CachePhase, HttpCache};
 use super::{Context, Gateway, X_REQUEST_ID, framing};
 use crate::error::Problem;
 use crate::policy::request::Bypass;
+use crate::policy::route::Target;
 use crate::policy::status::{CacheStatus, Forward, Outcome};
 use crate::policy::{auth, cors};
 
@@ -98,7 +99,8 @@ impl Gateway {
             return self.refuse(session, ctx, &problem, true).await;
         }
         match self.site.resolve(path, req.uri.query()) {
-            Ok(target) => ctx.target = Some(target),
+            Ok(target) if METHODS.contains(&req.method) => ctx.target = Some(target),
+            Ok(target) => return self.refuse_method(session, ctx, &target).await,
             Err(bad) => {
                 let problem =
                     Problem::new(bad.status(), format!("The path cannot be served: {bad}."));
@@ -115,12 +117,6 @@ impl Gateway {
             .uri
             .path_and_query()
             .map_or(0, |target| target.as_str().len());
-        if !METHODS.contains(&req.method) {
-            return Some(Problem::new(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "The method is not served here.",
-            ));
-        }
         if target_bytes > limits.target_bytes_max.as_usize() {
             return Some(Problem::new(
                 StatusCode::URI_TOO_LONG,
@@ -211,15 +207,35 @@ impl Gateway {
         if problem.status == StatusCode::UNAUTHORIZED {
             resp.insert_header(header::WWW_AUTHENTICATE, "Bearer")?;
         }
-        if problem.status == StatusCode::METHOD_NOT_ALLOWED {
-            resp.insert_header(
-                header::ALLOW,
-                "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
-            )?;
-        }
         if !keep {
             session.as_mut().set_keepalive(None);
         }
+        self.send_own(session, ctx, resp, body).await
+    }
+
+    /// Answers a method that is never passed on: 405 with what the path does accept, 404 where routes are configured and
+    /// none is this one.
+    async fn refuse_method(
+        &self,
+        session: &mut Session,
+        ctx: &Context,
+        target: &Target,
+    ) -> Result<bool> {
+        let allowed = match self.site.methods(target) {
+            Some(methods) => methods,
+            None if self.config.routes.is_empty() => &METHODS,
+            None => {
+                let problem = Problem::new(StatusCode::NOT_FOUND, "There is no such path.");
+                return self.refuse(session, ctx, &problem, false).await;
+            }
+        };
+        let allowed: Vec<&str> = allowed.iter().map(Method::as_str).collect();
+        let detail = "The method is not served here.";
+        let body = Bytes::from(Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail).to_json());
+        let mut resp = ResponseHeader::build(StatusCode::METHOD_NOT_ALLOWED, Some(8))?;
+        resp.insert_header(header::CONTENT_TYPE, "application/problem+json")?;
+        resp.insert_header(header::ALLOW, allowed.join(", "))?;
+        session.as_mut().set_keepalive(None);
         self.send_own(session, ctx, resp, body).await
     }
 
@@ -326,10 +342,17 @@ impl Gateway {
     /// Sets the gateway's fields on an answer from the cache or the origin.
     pub(super) fn finish_header(
         &self,
-        session: &Session,
+        session: &mut Session,
         resp: &mut ResponseHeader,
         ctx: &Context,
     ) -> Result<()> {
+        if resp.status.is_informational() {
+            return Ok(()); // the fields below belong to the final answer
+        }
+        if resp.status == StatusCode::PAYLOAD_TOO_LARGE {
+            // The rest of the body would be read as the next request, or waited for: it ends here.
+            session.as_mut().set_keepalive(None);
+        }
         if self.config.cache.strip_cache_headers {
             for name in [
                 &CDN_CACHE_CONTROL,

@@ -12,15 +12,24 @@ use crate::policy::key::Key;
 use crate::purge::Scope;
 
 impl Gateway {
+    /// After a write whose answer never came: it may have been carried out, so what is kept of its target goes. Which groups
+    /// it would have named cannot be known here.
+    pub(super) fn invalidate_unknown(&self, session: &Session, ctx: &Context) {
+        let req = session.req_header();
+        if is_unsafe(&req.method)
+            && ctx.lease.is_some()
+            && !ctx.answer_begun
+            && let Ok(key) = self.key_of(req, ctx)
+        {
+            self.store.purge(&[Scope::Key(key.hash())]);
+        }
+    }
+
     /// After a successful unsafe request: its target, `Location` and `Content-Location` on the same host, and the groups the
     /// answer names.
     pub(super) fn invalidate_after(&self, session: &Session, resp: &ResponseHeader, ctx: &Context) {
         let req = session.req_header();
-        let unsafe_method = !matches!(
-            req.method,
-            Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE
-        );
-        if !unsafe_method || !(resp.status.is_success() || resp.status.is_redirection()) {
+        if !is_unsafe(&req.method) || !(resp.status.is_success() || resp.status.is_redirection()) {
             return;
         }
         let (Some(target), Ok(host)) = (&ctx.target, self.site.key_host(req)) else {
@@ -83,4 +92,11 @@ impl Gateway {
             target.query.as_deref(),
         ))
     }
+}
+
+fn is_unsafe(method: &Method) -> bool {
+    !matches!(
+        *method,
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE
+    )
 }

@@ -45,6 +45,8 @@ struct Pieces {
     passing: bool,
     /// The next piece of each reader; `None` when it has gone.
     readers: Vec<Option<usize>>,
+    /// Places in `readers` that can be given again.
+    free: Vec<usize>,
 }
 
 /// A body that is still arriving; its readers wait for the next piece.
@@ -64,6 +66,7 @@ impl Fill {
                 bytes: 0,
                 passing: false,
                 readers: Vec::new(),
+                free: Vec::new(),
             }),
             arrived: Notify::new(),
         })
@@ -106,6 +109,10 @@ impl Fill {
     fn subscribe(&self) -> usize {
         let mut pieces = self.pieces.lock();
         let first = pieces.dropped;
+        if let Some(place) = pieces.free.pop() {
+            pieces.readers[place] = Some(first);
+            return place;
+        }
         pieces.readers.push(Some(first));
         pieces.readers.len() - 1
     }
@@ -113,6 +120,7 @@ impl Fill {
     fn unsubscribe(&self, reader: usize) {
         let mut pieces = self.pieces.lock();
         pieces.readers[reader] = None;
+        pieces.free.push(reader);
         pieces.drop_read();
     }
 

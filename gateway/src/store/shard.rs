@@ -26,7 +26,6 @@ enum Place {
 
 struct Slot {
     object: Arc<Object>,
-    links: Links,
     place: Place,
     frequency: u8,
     /// The purge number at which its origin request began: a fill never takes the place of one that began later.
@@ -54,6 +53,8 @@ impl Removed {
 #[derive(Default)]
 struct Slots {
     slots: Vec<Option<Slot>>,
+    /// Each slot's place in its queue.
+    links: Vec<Links>,
     free: Vec<u32>,
 }
 
@@ -66,6 +67,7 @@ impl Slots {
             }
             None => {
                 self.slots.push(Some(slot));
+                self.links.push(Links::NONE);
                 self.slots.len() as u32 - 1
             }
         }
@@ -88,11 +90,7 @@ impl Slots {
 
 impl LinkedSlots for Slots {
     fn links(&mut self, slot: u32) -> &mut Links {
-        // A queue only holds slots that are in use: remove() takes a slot out of its queue before it is freed.
-        &mut self.slots[slot as usize]
-            .as_mut()
-            .expect("queued slots are in use")
-            .links
+        &mut self.links[slot as usize]
     }
 }
 
@@ -101,6 +99,8 @@ pub(super) struct Shard {
     /// Key hash to the first of its variants.
     index: FxHashMap<[u8; 16], u32>,
     tags: Tags,
+    /// Scheme and host of the entries, with how many entries each has: a purge of a path looks on every host.
+    sites: FxHashMap<(Box<str>, Box<str>), usize>,
     small: Queue,
     main: Queue,
     ghost: Ghost,
@@ -115,6 +115,7 @@ impl Shard {
             slots: Slots::default(),
             index: FxHashMap::default(),
             tags: Tags::default(),
+            sites: FxHashMap::default(),
             small: Queue::new(),
             main: Queue::new(),
             ghost: Ghost::new(),
@@ -197,10 +198,10 @@ impl Shard {
     fn insert(&mut self, object: Arc<Object>, place: Place, began: Sequence) -> u32 {
         let hash = object.key.hash();
         let names = Arc::clone(&object.tags);
+        *self.sites.entry(site_of(&object)).or_default() += 1;
         let next_variant = self.index.get(&hash).copied().unwrap_or(NIL);
         let index = self.slots.insert(Slot {
             object,
-            links: Links::NONE,
             place,
             frequency: 0,
             began,
@@ -279,27 +280,14 @@ impl Shard {
         }
     }
 
-    /// Removes the entries of one canonical path and query on every host.
-    pub(super) fn remove_path(&mut self, path: &str, query: Option<&str>, removed: &mut Removed) {
-        self.remove_where(
-            |object| object.key.path() == path && object.key.query() == query,
-            removed,
-        );
+    /// The schemes and hosts of the entries.
+    pub(super) fn sites(&self) -> impl Iterator<Item = &(Box<str>, Box<str>)> {
+        self.sites.keys()
     }
 
     pub(super) fn remove_all(&mut self, removed: &mut Removed) {
-        self.remove_where(|_| true, removed);
-    }
-
-    fn remove_where(&mut self, matches: impl Fn(&Object) -> bool, removed: &mut Removed) {
         for index in 0..self.slots.slots.len() as u32 {
-            if self
-                .slots
-                .get(index)
-                .is_some_and(|slot| matches(&slot.object))
-            {
-                removed.objects.extend(self.remove(index));
-            }
+            removed.objects.extend(self.remove(index));
         }
     }
 
@@ -321,7 +309,18 @@ impl Shard {
             });
         }
         self.len -= 1;
+        self.leave_site(&slot.object);
         Some(slot.object)
+    }
+
+    fn leave_site(&mut self, object: &Object) {
+        let site = site_of(object);
+        if let Some(count) = self.sites.get_mut(&site) {
+            *count -= 1;
+            if *count == 0 {
+                self.sites.remove(&site);
+            }
+        }
     }
 
     fn unlink_variant(&mut self, key_hash: &[u8; 16], index: u32, next: u32) {
@@ -380,4 +379,8 @@ impl Shard {
             }
         }
     }
+}
+
+fn site_of(object: &Object) -> (Box<str>, Box<str>) {
+    (object.key.scheme().into(), object.key.host().into())
 }

@@ -168,3 +168,30 @@ async fn health_is_told_to_anybody_and_unknown_calls_do_not_exist() {
     assert_eq!(gateway.call(get("/nothing")).await.status, 404);
     assert_eq!(gateway.call(get("/purge")).await.status, 405);
 }
+
+#[tokio::test]
+async fn a_token_file_that_others_could_have_planted_is_refused_by_name() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("token");
+    std::fs::write(&file, "known\n").unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o666)).unwrap();
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_gateway"))
+        .args([
+            "run",
+            "--listen",
+            "127.0.0.1:0",
+            "--upstream",
+            "127.0.0.1:9",
+        ])
+        .args(["--admin", "127.0.0.1:0", "--admin-token-file"])
+        .arg(&file)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success());
+    assert!(
+        said.contains("mode 0600") && said.contains(file.to_str().unwrap()),
+        "{said}"
+    );
+}

@@ -202,3 +202,47 @@ async fn an_origins_answer_passes_with_its_own_fields() {
         .collect();
     assert_eq!(cookies.len(), 2, "{answer:#?}");
 }
+
+#[tokio::test]
+async fn a_refused_method_names_those_of_its_route_and_an_unknown_path_is_not_found() {
+    let origin = FakeOrigin::start(|_| Reply::fresh("page")).await;
+    let gateway = Gateway::shop(&[&origin]).await;
+    let client = gateway.client();
+    let refused = client.send(&Request::new("TRACE", "/products")).await;
+    assert_eq!(
+        (refused.status, refused.header("allow")),
+        (405, Some("GET, HEAD"))
+    );
+    let refused = client.send(&Request::new("BREW", "/reviews/")).await;
+    assert_eq!(
+        (refused.status, refused.header("allow")),
+        (405, Some("GET, HEAD, POST"))
+    );
+    assert_eq!(
+        client.send(&Request::new("BREW", "/nowhere")).await.status,
+        404
+    );
+    assert_eq!(origin.count(), 0);
+}
+
+#[tokio::test]
+async fn a_client_of_http_1_0_needs_no_host_where_there_is_only_one() {
+    let origin = FakeOrigin::start(|_| Reply::public("page", &[])).await;
+    let shop = Gateway::shop(&[&origin]).await;
+    assert_eq!(
+        shop.client()
+            .raw("GET /products HTTP/1.0\r\n\r\n")
+            .await
+            .status(),
+        Some(200)
+    );
+    let general = Gateway::general(&[&origin]).await;
+    assert_eq!(
+        general
+            .client()
+            .raw("GET /products HTTP/1.0\r\n\r\n")
+            .await
+            .status(),
+        Some(400)
+    );
+}

@@ -169,3 +169,28 @@ async fn a_read_cannot_invalidate() {
     client.get("/products/2").await;
     assert_hit(&client.get("/products/1").await);
 }
+
+#[tokio::test]
+async fn a_write_whose_answer_never_came_makes_its_own_target_old() {
+    let version = Arc::new(AtomicUsize::new(0));
+    let origin = FakeOrigin::start(move |request| match request.method.as_str() {
+        "GET" => Reply::fresh(version.load(Ordering::SeqCst).to_string()),
+        _ => {
+            version.fetch_add(1, Ordering::SeqCst);
+            Reply::hang_up()
+        }
+    })
+    .await;
+    let gateway = Gateway::general(&[&origin]).await;
+    let client = gateway.client();
+    assert_eq!(client.get("/page").await.text(), "0");
+    assert_hit(&client.get("/page").await);
+    assert_eq!(client.put("/page").await.status, 502);
+    let after = client.get("/page").await;
+    assert_miss(&after);
+    assert_eq!(
+        after.text(),
+        "1",
+        "the write may have been carried out, and was"
+    );
+}

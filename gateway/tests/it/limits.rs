@@ -301,3 +301,15 @@ async fn a_header_that_drips_is_cut_off_at_its_deadline_and_a_slow_request_is_no
     gate.open();
     assert_eq!(slow.answer(&get("/slow")).await.text(), "late");
 }
+
+#[tokio::test]
+async fn a_body_that_the_origin_refuses_ends_its_connection() {
+    let origin = FakeOrigin::start(|_| Reply::new(413, "too large")).await;
+    let gateway = Gateway::general(&[&origin]).await;
+    let mut connection = gateway.client().connect().await;
+    let answer = connection
+        .send(&Request::new("PUT", "/page").body(vec![b'x'; 70_000]))
+        .await;
+    assert_eq!(answer.status, 413);
+    assert!(connection.is_closed().await);
+}
