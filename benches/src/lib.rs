@@ -1,8 +1,21 @@
-//! What the measurements share: a load generator, peers to compare with, and reports that keep their raw data.
-//!
-//! Each program under `src/bin` measures us and a named peer in turn within one run, and prints medians and their ratio.
+#![doc = include_str!("../README.md")]
 
+pub mod answer;
+pub mod client;
+pub mod database;
+pub mod dice;
+pub mod explain;
 pub mod load;
 pub mod nginx;
+pub mod origin_process;
+pub mod outage;
+pub mod paced;
+pub mod pgbench;
+pub mod program;
 pub mod report;
 pub mod running;
+pub mod shop;
+pub mod statement;
+pub mod timeline;
+pub mod verdict;
+pub mod writers;

@@ -11,8 +11,8 @@ use hdrhistogram::Histogram;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// The longest header a measured server may send.
-const HEADER_BYTES_MAX: usize = 16 * 1024;
+use crate::answer::{self, HEAD_BYTES_MAX, Head};
+
 /// Latencies are told apart up to this.
 const LATENCY_US_MAX: u64 = 60_000_000;
 
@@ -52,6 +52,11 @@ impl Measured {
 /// A GET request as bytes.
 pub fn get(path: &str) -> Vec<u8> {
     format!("GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n").into_bytes()
+}
+
+/// A PUT request without a body as bytes.
+pub fn put(path: &str) -> Vec<u8> {
+    format!("PUT {path} HTTP/1.1\r\nHost: bench\r\nContent-Length: 0\r\n\r\n").into_bytes()
 }
 
 /// A POST request with a JSON body as bytes.
@@ -100,7 +105,7 @@ async fn connection(
     stream.set_nodelay(true)?;
     let mut client = Client {
         stream,
-        buffer: Vec::with_capacity(HEADER_BYTES_MAX),
+        buffer: Vec::with_capacity(HEAD_BYTES_MAX),
     };
     let mut latency_us = Histogram::new_with_max(LATENCY_US_MAX, 3)?;
     let (mut answers, mut failures) = (0, 0);
@@ -133,12 +138,12 @@ impl Client {
     async fn exchange(&mut self, request: &[u8]) -> Result<u16> {
         self.stream.write_all(request).await?;
         self.buffer.clear();
-        let header_end = self.read_header().await?;
-        let (status, length) = parse_header(&self.buffer[..header_end])?;
+        let end = self.read_head().await?;
+        let Head { status, length, .. } = Head::parse(&self.buffer[..end])?;
         match length {
-            Some(length) => self.read_to(header_end + length).await?,
+            Some(length) => self.read_to(end + length).await?,
             None => {
-                while !self.buffer.ends_with(b"0\r\n\r\n") {
+                while !answer::is_last_chunk(&self.buffer) {
                     self.read_more().await?;
                 }
             }
@@ -146,14 +151,14 @@ impl Client {
         Ok(status)
     }
 
-    async fn read_header(&mut self) -> Result<usize> {
+    async fn read_head(&mut self) -> Result<usize> {
         loop {
-            if let Some(end) = find(&self.buffer, b"\r\n\r\n") {
-                return Ok(end + 4);
+            if let Some(end) = answer::head_end(&self.buffer) {
+                return Ok(end);
             }
             ensure!(
-                self.buffer.len() < HEADER_BYTES_MAX,
-                "the answer's header is too long"
+                self.buffer.len() < HEAD_BYTES_MAX,
+                "the answer's head is too long"
             );
             self.read_more().await?;
         }
@@ -172,30 +177,4 @@ impl Client {
         }
         Ok(())
     }
-}
-
-/// The status and the body's length; a chunked body has none.
-fn parse_header(header: &[u8]) -> Result<(u16, Option<usize>)> {
-    let header = std::str::from_utf8(header)?;
-    let status: u16 = header.get(9..12).context("no status line")?.parse()?;
-    if status == 204 || status == 304 {
-        return Ok((status, Some(0)));
-    }
-    let field = |name: &str| {
-        header.lines().find_map(|line| {
-            let (field, value) = line.split_once(':')?;
-            field.eq_ignore_ascii_case(name).then(|| value.trim())
-        })
-    };
-    match field("content-length") {
-        Some(length) => Ok((status, Some(length.parse()?))),
-        None if field("transfer-encoding").is_some() => Ok((status, None)),
-        None => bail!("an answer without a length: {header}"),
-    }
-}
-
-fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    haystack
-        .windows(needle.len())
-        .position(|window| window == needle)
 }

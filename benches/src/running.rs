@@ -13,10 +13,9 @@ use tempfile::TempDir;
 /// How long the whole system may take to come up, its data load included.
 const UP_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// A system started for one measurement; it and its data go when it is dropped.
+/// A system to measure. One that was started for it goes, with its data, when this is dropped.
 pub struct Running {
-    child: Child,
-    _dir: TempDir,
+    started: Option<(Child, TempDir)>,
     endpoints: serde_json::Value,
 }
 
@@ -50,10 +49,35 @@ impl Running {
             .context("starting stack up")?;
         let endpoints = wait_for(&endpoints, &mut child).await?;
         Ok(Self {
-            child,
-            _dir: dir,
+            started: Some((child, dir)),
             endpoints,
         })
+    }
+
+    /// A system that runs already: `file` is what its `stack up --endpoints` wrote.
+    ///
+    /// # Errors
+    /// The file is not there, or not of that shape.
+    pub fn existing(file: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(file)
+            .with_context(|| format!("reading {}; is the system up?", file.display()))?;
+        let endpoints = serde_json::from_str(&text)
+            .with_context(|| format!("{} is not a file of endpoints", file.display()))?;
+        Ok(Self {
+            started: None,
+            endpoints,
+        })
+    }
+
+    /// The system whose endpoints are in `file`, or else a new one with one origin.
+    ///
+    /// # Errors
+    /// As those of [`existing`](Self::existing) and [`up`](Self::up).
+    pub async fn existing_or_up(file: Option<&Path>, products: u64) -> Result<Self> {
+        match file {
+            Some(file) => Self::existing(file),
+            None => Self::up(products, 1).await,
+        }
     }
 
     /// The gateway's public address.
@@ -81,12 +105,12 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let stopped = kill(
-            Pid::from_raw(self.child.id().cast_signed()),
-            Signal::SIGTERM,
-        );
+        let Some((child, _)) = &mut self.started else {
+            return;
+        };
+        let stopped = kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM);
         if stopped.is_ok() {
-            let _ = self.child.wait();
+            let _ = child.wait();
         }
     }
 }
@@ -106,7 +130,7 @@ pub fn sibling(name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-fn open_to_others(dir: &Path) -> Result<()> {
+pub(crate) fn open_to_others(dir: &Path) -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
     Ok(std::fs::set_permissions(
         dir,

@@ -1,0 +1,334 @@
+//! Buffers and time of every hot read at the size of the loaded data, statement by statement, without the origin.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Result, bail, ensure};
+use benches::dice::Dice;
+use benches::explain::{Prepared, Touched};
+use benches::report::{keep, or_dash, quantile};
+use benches::running::Running;
+use benches::verdict::Verdicts;
+use benches::{database, statement};
+use clap::{Parser, ValueEnum};
+use sqlx::PgConnection;
+
+/// From this many products on an index has the depth for which the aims are made.
+const FULL_SIZE: u32 = 1_000_000;
+/// Pages have the default size.
+const PAGE: i64 = 5;
+/// The pages of the catalogue are measured this often each.
+const REPEATS: usize = 50;
+const FATTEST_OF_EACH: i64 = 3;
+
+#[derive(Parser)]
+struct Arguments {
+    /// The database, as its owner.
+    #[arg(long, required_unless_present = "endpoints")]
+    owner_url: Option<String>,
+    /// Or the system that it belongs to: the file of its `stack up --endpoints`.
+    #[arg(long, conflicts_with = "owner_url")]
+    endpoints: Option<PathBuf>,
+    /// Random products to measure, and as many of the last tenth.
+    #[arg(long, default_value_t = 200)]
+    products: usize,
+    /// Whether a median above its aim is a failure.
+    #[arg(long, value_enum, default_value_t = Aims::FullSize)]
+    aims: Aims,
+    /// Which random products.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Keep the run in this folder.
+    #[arg(long)]
+    keep: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Aims {
+    /// Only at the full size.
+    FullSize,
+    On,
+    Off,
+}
+
+/// A statement and the buffers that it may touch for a usual product.
+struct Read {
+    label: &'static str,
+    statement: &'static str,
+    aim: Option<u64>,
+    subject: Subject,
+}
+
+/// What the first argument is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Subject {
+    /// A product, alone.
+    Product,
+    /// A product, before the size and the start of a page.
+    ProductPage,
+    /// A question, before the size and the start of a page.
+    QuestionPage,
+}
+
+const READS: [Read; 9] = [
+    read("product", "products.get", Some(8), Subject::Product),
+    read("styles", "products.styles", Some(16), Subject::Product),
+    read("related", "products.related", Some(8), Subject::Product),
+    read(
+        "reviews, relevant",
+        "reviews.list_relevant",
+        Some(8),
+        Subject::ProductPage,
+    ),
+    read(
+        "reviews, newest",
+        "reviews.list_newest",
+        Some(8),
+        Subject::ProductPage,
+    ),
+    read(
+        "reviews, helpful",
+        "reviews.list_helpful",
+        Some(8),
+        Subject::ProductPage,
+    ),
+    read("meta", "reviews.meta", Some(4), Subject::Product),
+    read(
+        "questions",
+        "questions.list",
+        Some(16),
+        Subject::ProductPage,
+    ),
+    read("answers", "answers.list", None, Subject::QuestionPage),
+];
+
+const fn read(
+    label: &'static str,
+    statement: &'static str,
+    aim: Option<u64>,
+    subject: Subject,
+) -> Read {
+    Read {
+        label,
+        statement,
+        aim,
+        subject,
+    }
+}
+
+/// Products that belong together.
+struct Set {
+    label: &'static str,
+    products: Vec<i32>,
+    questions: Vec<i32>,
+}
+
+/// The executions of one statement for one set.
+struct Measured {
+    read: &'static str,
+    set: &'static str,
+    aim: Option<u64>,
+    /// The first argument, the first execution for it, and the second one.
+    executions: Vec<(i64, Touched, Touched)>,
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<ExitCode> {
+    let arguments = Arguments::parse();
+    let owner_url = match (&arguments.owner_url, &arguments.endpoints) {
+        (Some(url), _) => url.clone(),
+        (None, Some(file)) => Running::existing(file)?.owner_url()?.to_owned(),
+        (None, None) => bail!("neither --owner-url nor --endpoints"),
+    };
+    let mut conn = database::connect(&owner_url).await?;
+    let last = database::last_product(&mut conn).await?;
+    let sets = sets(&mut conn, &arguments, last).await?;
+    let mut measured = Vec::new();
+    for read in &READS {
+        measured.extend(measure_read(&mut conn, read, &sets).await?);
+    }
+    measured.extend(measure_catalogue(&mut conn, i64::from(last)).await?);
+    let table = table(&measured);
+    println!("{last} products\n\n{table}");
+    let mut verdicts = Verdicts::default();
+    let has_aims = match arguments.aims {
+        Aims::On => true,
+        Aims::Off => false,
+        Aims::FullSize => last >= FULL_SIZE,
+    };
+    if has_aims {
+        judge(&measured, &mut verdicts);
+    }
+    if let Some(dir) = &arguments.keep {
+        let raw = raw(&measured);
+        let summary = format!("{last} products\n\n{table}\n{}", verdicts.text());
+        let dir = keep(dir, &[("raw.csv", &raw), ("summary.md", &summary)])?;
+        println!("kept in {}", dir.display());
+    }
+    Ok(verdicts.exit_code())
+}
+
+async fn sets(conn: &mut PgConnection, arguments: &Arguments, last: u32) -> Result<Vec<Set>> {
+    let mut dice = Dice::new(arguments.seed);
+    let mut random = |min: u32| -> Vec<i32> {
+        (0..arguments.products)
+            .map(|_| dice.between(min, last).cast_signed())
+            .collect()
+    };
+    let (anywhere, last_tenth) = (random(1), random(last - last / 10));
+    let mut sets = Vec::new();
+    for (label, products) in [
+        (
+            "random",
+            database::existing_products(conn, &anywhere).await?,
+        ),
+        (
+            "fattest",
+            database::fattest_products(conn, FATTEST_OF_EACH).await?,
+        ),
+        (
+            "last tenth",
+            database::existing_products(conn, &last_tenth).await?,
+        ),
+    ] {
+        ensure!(!products.is_empty(), "no products: {label}");
+        let questions = database::questions_of(conn, &products).await?;
+        sets.push(Set {
+            label,
+            products,
+            questions,
+        });
+    }
+    Ok(sets)
+}
+
+async fn measure_read(conn: &mut PgConnection, read: &Read, sets: &[Set]) -> Result<Vec<Measured>> {
+    let prepared = Prepared::new(conn, statement::text(read.statement)?).await?;
+    let arguments = |id: i32| match read.subject {
+        Subject::Product => vec![i64::from(id)],
+        Subject::ProductPage | Subject::QuestionPage => vec![i64::from(id), PAGE, 0],
+    };
+    // The session learns about the tables; what belongs to no product is not counted.
+    prepared.explain(conn, &arguments(0)).await?;
+    let mut measured = Vec::new();
+    for set in sets {
+        let ids = match read.subject {
+            Subject::Product | Subject::ProductPage => &set.products,
+            Subject::QuestionPage => &set.questions,
+        };
+        let mut firsts = Vec::with_capacity(ids.len());
+        for id in ids {
+            firsts.push(prepared.explain(conn, &arguments(*id)).await?);
+        }
+        let mut executions = Vec::with_capacity(ids.len());
+        for (id, first) in ids.iter().zip(firsts) {
+            let warm = prepared.explain(conn, &arguments(*id)).await?;
+            executions.push((i64::from(*id), first, warm));
+        }
+        measured.push(Measured {
+            read: read.label,
+            set: set.label,
+            aim: (set.label == "random").then_some(read.aim).flatten(),
+            executions,
+        });
+    }
+    Ok(measured)
+}
+
+/// The first, a deep and the last page of the catalogue: a deep one should cost what the first one costs.
+async fn measure_catalogue(conn: &mut PgConnection, last: i64) -> Result<Vec<Measured>> {
+    let prepared = Prepared::new(conn, statement::text("products.list")?).await?;
+    let count: i64 = sqlx::query_scalar("select sum(count) from shop.product_counts")
+        .fetch_one(&mut *conn)
+        .await?;
+    prepared.explain(conn, &[PAGE, last * 2]).await?;
+    let mut measured = Vec::new();
+    for (set, offset) in [
+        ("first page", 0),
+        ("deep page", count / 2),
+        ("last page", (count - 1) / PAGE * PAGE),
+    ] {
+        let first = prepared.explain(conn, &[PAGE, offset]).await?;
+        let mut executions = Vec::new();
+        for _ in 0..REPEATS {
+            let warm = prepared.explain(conn, &[PAGE, offset]).await?;
+            executions.push((offset, first, warm));
+        }
+        measured.push(Measured {
+            read: "products",
+            set,
+            aim: None,
+            executions,
+        });
+    }
+    Ok(measured)
+}
+
+impl Measured {
+    fn quantile(&self, at: f64, figure: impl Fn(&(i64, Touched, Touched)) -> f64) -> Option<f64> {
+        let figures: Vec<f64> = self.executions.iter().map(figure).collect();
+        quantile(&figures, at)
+    }
+
+    fn warm_median(&self) -> Option<f64> {
+        self.quantile(0.5, |(.., warm)| warm.buffers() as f64)
+    }
+}
+
+fn table(measured: &[Measured]) -> String {
+    let mut table = String::from(
+        "| read | for | executions | buffers, median | max | aim of the median | read from outside at first touch, median | max | median ms | p99 ms |\n\
+         |---|---|---:|---:|---:|---:|---:|---:|---:|---:|\n",
+    );
+    for one in measured {
+        let whole = |figure: Option<f64>| or_dash(figure.map(|figure| format!("{figure:.0}")));
+        let ms = |at| {
+            let figure = one.quantile(at, |(.., warm)| warm.ms);
+            or_dash(figure.map(|ms| format!("{ms:.3}")))
+        };
+        let outside = |at| one.quantile(at, |(_, first, _)| first.read as f64);
+        let _ = writeln!(
+            table,
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
+            one.read,
+            one.set,
+            one.executions.len(),
+            whole(one.warm_median()),
+            whole(one.quantile(1.0, |(.., warm)| warm.buffers() as f64)),
+            or_dash(one.aim),
+            whole(outside(0.5)),
+            whole(outside(1.0)),
+            ms(0.5),
+            ms(0.99),
+        );
+    }
+    table
+}
+
+fn judge(measured: &[Measured], verdicts: &mut Verdicts) {
+    for one in measured {
+        if let (Some(aim), Some(median)) = (one.aim, one.warm_median()) {
+            verdicts.check(
+                format_args!("{} touches at most {aim} buffers", one.read),
+                median <= aim as f64,
+                format_args!("median {median:.0}"),
+            );
+        }
+    }
+}
+
+fn raw(measured: &[Measured]) -> String {
+    let mut raw =
+        String::from("read,set,id,first_hit,first_read,first_ms,warm_hit,warm_read,warm_ms\n");
+    for one in measured {
+        for (id, first, warm) in &one.executions {
+            let _ = writeln!(
+                raw,
+                "\"{}\",{},{id},{},{},{},{},{},{}",
+                one.read, one.set, first.hit, first.read, first.ms, warm.hit, warm.read, warm.ms
+            );
+        }
+    }
+    raw
+}

@@ -1,0 +1,114 @@
+//! What the measurements ask of a loaded database: which ids there are, and which of them are special.
+
+use anyhow::{Context, Result};
+use sqlx::{Connection as _, PgConnection};
+
+/// A connection as the owner, with the settings that the origin's connections have.
+///
+/// # Errors
+/// No such database.
+pub async fn connect(owner_url: &str) -> Result<PgConnection> {
+    let mut conn = PgConnection::connect(owner_url)
+        .await
+        .context("connecting to the database")?;
+    for setting in [
+        "set plan_cache_mode = force_generic_plan",
+        "set jit = off",
+        "set timezone = 'UTC'",
+    ] {
+        sqlx::raw_sql(setting).execute(&mut conn).await?;
+    }
+    Ok(conn)
+}
+
+/// The largest id of a product.
+///
+/// # Errors
+/// There are no products.
+pub async fn last_product(conn: &mut PgConnection) -> Result<u32> {
+    last(conn, "select max(id) from shop.products").await
+}
+
+/// The largest id of a question.
+///
+/// # Errors
+/// There are no questions.
+pub async fn last_question(conn: &mut PgConnection) -> Result<u32> {
+    last(conn, "select max(id) from shop.questions").await
+}
+
+/// The largest id of a review.
+///
+/// # Errors
+/// There are no reviews.
+pub async fn last_review(conn: &mut PgConnection) -> Result<u32> {
+    last(conn, "select max(id) from shop.reviews").await
+}
+
+async fn last(conn: &mut PgConnection, sql: &'static str) -> Result<u32> {
+    let id: Option<i32> = sqlx::query_scalar(sql).fetch_one(conn).await?;
+    Ok(id.context("the database is empty")?.cast_unsigned())
+}
+
+/// Those of the ids that are products.
+///
+/// # Errors
+/// The database does not answer.
+pub async fn existing_products(conn: &mut PgConnection, ids: &[i32]) -> Result<Vec<i32>> {
+    let sql = "select id from shop.products where id = any($1)";
+    Ok(sqlx::query_scalar(sql).bind(ids).fetch_all(conn).await?)
+}
+
+/// The products with the most reviews, questions, or answers: some of each.
+///
+/// # Errors
+/// The database does not answer.
+pub async fn fattest_products(conn: &mut PgConnection, of_each: i64) -> Result<Vec<i32>> {
+    let mut ids = Vec::new();
+    for sql in [
+        "select product_id from shop.reviews group by 1 order by count(*) desc, 1 limit $1",
+        "select product_id from shop.questions group by 1 order by count(*) desc, 1 limit $1",
+        "select product_id from shop.answers group by 1 order by count(*) desc, 1 limit $1",
+    ] {
+        let found: Vec<i32> = sqlx::query_scalar(sql)
+            .bind(of_each)
+            .fetch_all(&mut *conn)
+            .await?;
+        ids.extend(found);
+    }
+    ids.sort_unstable();
+    ids.dedup();
+    Ok(ids)
+}
+
+/// One question of each of the products, the one with the most answers; products without questions have none.
+///
+/// # Errors
+/// The database does not answer.
+pub async fn questions_of(conn: &mut PgConnection, products: &[i32]) -> Result<Vec<i32>> {
+    let sql = "select distinct on (q.product_id) q.id
+                 from shop.questions q
+                 left join shop.answers a on a.question_id = q.id
+                where q.product_id = any($1)
+                group by q.product_id, q.id
+                order by q.product_id, count(a.id) desc, q.id";
+    Ok(sqlx::query_scalar(sql)
+        .bind(products)
+        .fetch_all(conn)
+        .await?)
+}
+
+/// Products with four characteristics whose ids follow each other: the product, and the first of those ids.
+///
+/// # Errors
+/// The database does not answer.
+pub async fn products_with_four(conn: &mut PgConnection, limit: i64) -> Result<Vec<(i32, i32)>> {
+    let sql = "select product_id, min(id)
+                 from shop.characteristics
+                where product_id <= 20000
+                group by product_id
+               having count(*) = 4 and max(id) - min(id) = 3
+                order by product_id
+                limit $1";
+    Ok(sqlx::query_as(sql).bind(limit).fetch_all(conn).await?)
+}
