@@ -7,7 +7,7 @@ use std::{
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{field, reject::Repairs};
+use crate::{field, purge, reject::Repairs};
 
 /// Loads a shop's data set into Postgres.
 #[derive(Debug, Parser)]
@@ -58,6 +58,12 @@ pub struct LoadArgs {
     /// Writes the report to this file, as JSON.
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
+    /// After the load, empties the cache of the gateway with this admin URL; may be repeated.
+    #[arg(long, value_name = "URL", value_parser = purge::parse_url, requires = "purge_token_file")]
+    pub purge: Vec<String>,
+    /// The file whose first line is the admin token of those gateways.
+    #[arg(long, value_name = "FILE", requires = "purge")]
+    pub purge_token_file: Option<PathBuf>,
     /// When the products came to be: a date, or a date and time. By default, when the newest file
     /// was changed.
     #[arg(long, value_name = "TIME", value_parser = parse_time)]

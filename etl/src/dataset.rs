@@ -73,13 +73,8 @@ impl DataSet {
             }
         }
         if unknown.remove(SKIPPED_FILE) {
-            let header = read_header(&dir.join(SKIPPED_FILE))?;
-            if !SKIPPED_HEADERS
-                .iter()
-                .any(|expected| is_header(expected, &header))
-            {
-                problems.push(bad_header(SKIPPED_FILE, SKIPPED_HEADERS[0], &header));
-            }
+            let problem = check_file(&dir.join(SKIPPED_FILE), SKIPPED_FILE, &SKIPPED_HEADERS)?;
+            problems.extend(problem);
             set.skipped.push(SKIPPED_FILE.to_owned());
         }
         set.unknown.extend(unknown);
@@ -115,10 +110,7 @@ impl DataSet {
         problems: &mut Vec<String>,
     ) -> Result<()> {
         let path = dir.join(name);
-        let header = read_header(&path)?;
-        if !is_header(table.header, &header) {
-            problems.push(bad_header(name, table.header, &header));
-        }
+        problems.extend(check_file(&path, name, &[table.header])?);
         let metadata = fs::metadata(&path).map_err(error::file(&path))?;
         let modified_at = metadata.modified().map_err(error::file(&path))?;
         self.modified_at = self.modified_at.max(modified_at);
@@ -156,18 +148,84 @@ pub fn open(path: &Path, dialect: Dialect) -> io::Result<Reader<File>> {
     Ok(reader)
 }
 
-fn read_header(path: &Path) -> Result<Vec<String>> {
-    let read = || {
-        let mut reader = Reader::new(File::open(path)?, Dialect::Quoted)?;
-        let names = match reader.next_row()?.map(|row| row.fields) {
-            Some(Ok(fields)) => (0..fields.len())
-                .map(|column| String::from_utf8_lossy(fields.get(column)).into_owned())
-                .collect(),
-            Some(Err(_)) | None => Vec::new(),
-        };
-        io::Result::Ok(names)
+/// What keeps a file from being loaded, if anything does.
+fn check_file(path: &Path, name: &str, headers: &[&[&str]]) -> Result<Option<String>> {
+    let check = || {
+        if !fs::metadata(path)?.is_file() {
+            return Ok(Some(format!("{name}: a directory or the like, not a file")));
+        }
+        let header = Header::read(path)?;
+        let is_known = headers
+            .iter()
+            .any(|expected| is_header(expected, &header.names));
+        io::Result::Ok((!is_known).then(|| header.problem(name, headers[0])))
     };
-    read().map_err(error::file(path))
+    check().map_err(error::file(path))
+}
+
+/// The first line of a file.
+struct Header {
+    /// Its columns; none if it cannot be read as a row.
+    names: Vec<String>,
+    /// The line as it is, as much of it as is worth showing.
+    raw: Vec<u8>,
+    /// What the file is likely to be instead.
+    hint: &'static str,
+}
+
+impl Header {
+    fn read(path: &Path) -> io::Result<Self> {
+        /// More than is shown of it, in any encoding.
+        const KEPT: usize = 512;
+        let mut reader = Reader::new(File::open(path)?, Dialect::Quoted)?;
+        let Some(row) = reader.next_row()? else {
+            return Ok(Self {
+                names: Vec::new(),
+                raw: Vec::new(),
+                hint: "; the file is empty",
+            });
+        };
+        let names = row.fields.map_or_else(
+            |_| Vec::new(),
+            |fields| {
+                (0..fields.len())
+                    .map(|column| String::from_utf8_lossy(fields.get(column)).into_owned())
+                    .collect()
+            },
+        );
+        Ok(Self {
+            names,
+            raw: row.raw[..row.raw.len().min(KEPT)].to_vec(),
+            hint: hint(row.raw),
+        })
+    }
+
+    fn problem(&self, name: &str, expected: &[&str]) -> String {
+        /// What of a header is shown: it may be anything.
+        const SHOWN_CHARS: usize = 80;
+        let text = String::from_utf8_lossy(&self.raw);
+        let mut escaped = text.chars().flat_map(char::escape_debug);
+        let shown: String = escaped.by_ref().take(SHOWN_CHARS).collect();
+        let more = if escaped.next().is_some() { "..." } else { "" };
+        format!(
+            "{name}: bad_header: line 1 should be {} and is {shown}{more}{}",
+            expected.join(","),
+            self.hint
+        )
+    }
+}
+
+/// What a file is likely to be whose header is `raw`.
+fn hint(raw: &[u8]) -> &'static str {
+    if raw.starts_with(b"\xff\xfe") || raw.starts_with(b"\xfe\xff") || raw.contains(&0) {
+        "; it looks like UTF-16: convert it to UTF-8, for instance with iconv -f UTF-16 -t UTF-8"
+    } else if raw.contains(&b'\r') {
+        "; its lines end in lone carriage returns: convert them, for instance with tr '\\r' '\\n'"
+    } else if std::str::from_utf8(raw).is_err() {
+        "; it is not UTF-8"
+    } else {
+        ""
+    }
 }
 
 /// Columns bind by position; names only have to be those of that position, in any case, in
@@ -184,21 +242,6 @@ fn is_header(expected: &[&str], found: &[String]) -> bool {
             .iter()
             .zip(found)
             .all(|(expected, found)| plain(expected) == plain(found))
-}
-
-fn bad_header(name: &str, expected: &[&str], found: &[String]) -> String {
-    /// What of a header is shown: it may be anything.
-    const SHOWN: usize = 200;
-    let found: String = found
-        .join(",")
-        .chars()
-        .take(SHOWN)
-        .flat_map(char::escape_debug)
-        .collect();
-    format!(
-        "{name}: bad_header: line 1 should be {} and is {found}",
-        expected.join(",")
-    )
 }
 
 #[cfg(test)]
@@ -243,6 +286,65 @@ mod tests {
                 problems[0].starts_with("styles.csv: bad_header: "),
                 "{problems:?}"
             );
+        }
+    }
+
+    /// The one problem of a styles file that holds these bytes.
+    fn problem_of(bytes: &[u8]) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("styles.csv"), bytes).unwrap();
+        let Err(Error::Input(mut problems)) = DataSet::find(dir.path()) else {
+            panic!("{bytes:?}")
+        };
+        assert_eq!(problems.len(), 1);
+        problems.remove(0)
+    }
+
+    #[test]
+    fn the_likely_encoding_or_line_end_of_a_bad_header_is_named() {
+        let text = "id,productId,name,sale_price,original_price,default_style\r1,1,A,null,140,1\r";
+        assert!(problem_of(text.as_bytes()).contains("lone carriage returns"));
+        let utf16 = text.replace('\r', "\n");
+        let little: Vec<u8> = utf16.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let big: Vec<u8> = utf16.encode_utf16().flat_map(u16::to_be_bytes).collect();
+        for bytes in [
+            [b"\xff\xfe".as_slice(), &little].concat(),
+            [b"\xfe\xff".as_slice(), &big].concat(),
+        ] {
+            assert!(
+                problem_of(&bytes).contains("UTF-16"),
+                "{}",
+                problem_of(&bytes)
+            );
+        }
+        assert!(problem_of(b"\xe9,b\n").contains("not UTF-8"));
+        assert!(problem_of(b"").contains("empty"));
+        assert!(!problem_of(b"id,other\n").contains(';'));
+    }
+
+    #[test]
+    fn no_more_than_a_line_of_a_bad_header_is_shown() {
+        for header in ["x".repeat(5000), "\r".repeat(5000), "x,".repeat(5000)] {
+            let problem = problem_of(header.as_bytes());
+            assert!(problem.len() < 300 && problem.contains("..."), "{problem}");
+        }
+    }
+
+    #[test]
+    fn a_directory_in_the_place_of_a_file_is_one_of_the_problems() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("styles.csv"), "x").unwrap();
+        for name in ["product.csv", "cart.csv"] {
+            fs::create_dir(dir.path().join(name)).unwrap();
+        }
+        let error = DataSet::find(dir.path()).unwrap_err();
+        assert_eq!(error.exit_code(), 3);
+        for problem in [
+            "product.csv: a directory",
+            "styles.csv: bad_header",
+            "cart.csv: a directory",
+        ] {
+            assert!(error.to_string().contains(problem), "{error}");
         }
     }
 

@@ -40,6 +40,9 @@ pub enum Error {
     /// Something that must hold did not: the run stops rather than putting doubtful data in place.
     #[error("check failed: {0}")]
     Check(String),
+    /// The load is done, and gateways may still answer from before it: each text names one.
+    #[error("the load is done, but a gateway may still serve what was before it:\n{}", .0.join("\n"))]
+    Purge(Vec<String>),
 }
 
 impl Error {
@@ -51,6 +54,7 @@ impl Error {
             Self::Input(_) => 3,
             Self::Busy => 4,
             Self::Check(_) => 5,
+            Self::Purge(_) => 6,
         }
     }
 }

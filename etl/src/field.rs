@@ -3,8 +3,8 @@
 
 use crate::reject::{Reason, Repair, Repairs};
 
-/// The largest price that `numeric(12,2)` holds, in cents.
-const CENTS_MAX: u64 = 999_999_999_999;
+/// The largest price of the data set.
+const DOLLARS_MAX: u64 = 5_000_000;
 /// Microseconds from 1970 to 2000, where Postgres counts from.
 pub const EPOCH_2000: i64 = 946_684_800_000_000;
 /// Years that a date may have: four digits, as the API writes them.
@@ -82,7 +82,7 @@ pub fn is_null(field: &[u8]) -> bool {
     matches!(field, b"" | b"null")
 }
 
-/// A price in cents: whole dollars, or with one or two decimals, after a dollar sign or not.
+/// A price, in cents: whole dollars up to five million, after a dollar sign or not.
 ///
 /// # Errors
 /// [`Reason::BadPrice`] for anything else.
@@ -94,23 +94,10 @@ pub fn price(field: &[u8], repairs: &mut Repairs) -> Result<u64, Reason> {
         }
         number => number,
     };
-    cents(number)
-        .filter(|cents| *cents <= CENTS_MAX)
+    unsigned(number)
+        .filter(|dollars| *dollars <= DOLLARS_MAX)
+        .map(|dollars| dollars * 100)
         .ok_or(Reason::BadPrice)
-}
-
-fn cents(number: &[u8]) -> Option<u64> {
-    let (dollars, decimals) = match number.iter().position(|byte| *byte == b'.') {
-        Some(point) => (&number[..point], &number[point + 1..]),
-        None => (number, b"0".as_slice()),
-    };
-    let scale = match decimals.len() {
-        1 => 10,
-        2 => 1,
-        _ => return None,
-    };
-    let hundredths = unsigned(decimals)? * scale;
-    unsigned(dollars)?.checked_mul(100)?.checked_add(hundredths)
 }
 
 /// A product's price, which may carry the label `"default_price":` in its cell.
@@ -135,13 +122,18 @@ fn unlabelled(field: &[u8]) -> Option<&[u8]> {
     Some(text.strip_prefix(b":")?.trim_ascii_start())
 }
 
-/// A feature's value, without the quotes that some carry within their quotes.
+/// A feature's value, without the pair of quotes that some carry within their quotes.
 #[must_use]
 pub fn unwrapped<'a>(field: &'a [u8], repairs: &mut Repairs) -> &'a [u8] {
-    // The second form is what `"\"Loose\""` reads as: the backslash is no escape in CSV.
-    let ([b'"', inner @ .., b'"'] | [b'\\', inner @ .., b'\\', b'"', b'"']) = field else {
+    // The first form is `"\"Loose\""`: the backslash is no escape in CSV, so it is text as it stands.
+    let ([b'"', b'\\', b'"', inner @ .., b'\\', b'"', b'"'] | [b'"', inner @ .., b'"']) = field
+    else {
         return field;
     };
+    // The outer quotes of `"a" and "b"` are no pair.
+    if inner.contains(&b'"') {
+        return field;
+    }
     repairs.add(Repair::WrappedQuotes);
     inner
 }
@@ -353,6 +345,9 @@ pub fn mended_url<'a>(
 /// Two URLs that stand together without a comma, split before the second `http`.
 #[must_use]
 pub fn split_joined(field: &[u8]) -> Option<(&[u8], &[u8])> {
+    let is_rest = |byte: &u8| matches!(byte, b'"' | b',' | b' ');
+    // Text behind a closing quote: the field has kept its opening one.
+    let field = &field[field.iter().position(|byte| !is_rest(byte))?..];
     let second = memchr::memmem::find(field.get(5..)?, b"http")? + 5;
     // A `u` may stand before the second as before the first; quotes and a comma may be left of a
     // lost quote.
@@ -362,7 +357,6 @@ pub fn split_joined(field: &[u8]) -> Option<(&[u8], &[u8])> {
         second
     };
     let (first, second) = field.split_at(split);
-    let is_rest = |byte: &u8| matches!(byte, b'"' | b',' | b' ');
     let first_end = first
         .iter()
         .rposition(|byte| !is_rest(byte))

@@ -9,6 +9,7 @@ pub mod generate;
 pub mod ids;
 pub mod load;
 pub mod progress;
+pub mod purge;
 pub mod reader;
 pub mod reject;
 pub mod report;

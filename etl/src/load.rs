@@ -62,7 +62,14 @@ struct FileOutcome {
 /// Whatever stops the run: the live tables are then as they were.
 pub async fn run(database_url: &str, options: &LoadOptions) -> Result<LoadReport> {
     let started = Instant::now();
-    let set = DataSet::find(&options.csv)?;
+    let set = DataSet::find(&options.csv);
+    // Emptied in any case: an earlier run's must not be taken for this one's.
+    let rejects = options
+        .rejects
+        .as_deref()
+        .map(RejectFile::create)
+        .transpose();
+    let (set, rejects) = (set?, rejects?);
     let mut conn = schema::connect(database_url).await?;
     schema::lock(&mut conn).await?;
     build::check_migrated(&mut conn).await?;
@@ -81,7 +88,13 @@ pub async fn run(database_url: &str, options: &LoadOptions) -> Result<LoadReport
             .collect(),
         ..LoadReport::default()
     };
-    copy_files(&mut conn, set, options, loaded_at, &mut report).await?;
+    let state = State {
+        ids: Ids::default(),
+        rejects,
+        // Postgres counts from 2000; the API shows milliseconds.
+        loaded_at_micros: loaded_at.timestamp_millis() * 1000 - EPOCH_2000,
+    };
+    copy_files(&mut conn, set, state, options.progress, &mut report).await?;
     finish_tables(&mut conn, database_url, options, &mut report).await?;
 
     let clock = Instant::now();
@@ -136,24 +149,14 @@ async fn check_missing(conn: &mut PgConnection, set: &DataSet) -> Result<()> {
 async fn copy_files(
     conn: &mut PgConnection,
     set: DataSet,
-    options: &LoadOptions,
-    loaded_at: DateTime<Utc>,
+    mut state: State,
+    progress: Progress,
     report: &mut LoadReport,
 ) -> Result<()> {
     let clock = Instant::now();
-    let mut state = State {
-        ids: Ids::default(),
-        rejects: options
-            .rejects
-            .as_deref()
-            .map(RejectFile::create)
-            .transpose()?,
-        // Postgres counts from 2000; the API shows milliseconds.
-        loaded_at_micros: loaded_at.timestamp_millis() * 1000 - EPOCH_2000,
-    };
     for file in set.files {
         let (name, release) = (file.name.clone(), file.table.release);
-        let (file_report, next) = copy_file(conn, file, state, options.progress).await?;
+        let (file_report, next) = copy_file(conn, file, state, progress).await?;
         report.add_file(&name, file_report);
         state = next;
         release(&mut state.ids);

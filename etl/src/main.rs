@@ -2,9 +2,8 @@
 //! code.
 
 use std::{
-    fs::File,
     io::{self, Write as _},
-    path::Path,
+    path::PathBuf,
     process::ExitCode,
 };
 
@@ -15,6 +14,8 @@ use etl::{
     generate::{self, GenerateOptions},
     load::{self, LoadOptions},
     progress::Progress,
+    purge::Gateways,
+    report::{LoadReport, ReportFile},
     schema,
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -60,24 +61,41 @@ async fn load(args: LoadArgs) -> Result<()> {
         jobs: args.jobs,
         progress: Progress::detect(),
     };
-    // Made now: a load that cannot be reported should not begin.
-    let report_file = args.report.as_deref().map(create).transpose()?;
-    let report = load::run(&args.database.database_url, &options).await?;
-    if let Some((path, mut file)) = report_file {
-        writeln!(file, "{:#}", report.to_json()).map_err(file_error(path))?;
-    }
-    print(&report.to_text());
-    Ok(())
+    let report_file = args.report.as_deref().map(ReportFile::create).transpose()?;
+    let outcome = load_and_purge(
+        &args.database.database_url,
+        &options,
+        args.purge,
+        args.purge_token_file,
+    );
+    let (report, purged) = match Box::pin(outcome).await {
+        Ok((report, purged)) => (Ok(report), purged),
+        Err(error) => (Err(error), Ok(())),
+    };
+    let reported = report_file.map_or(Ok(()), |file| file.finish(&report));
+    print(&report?.to_text());
+    // What was purged is the graver of the two.
+    purged.and(reported)
 }
 
-fn create(path: &Path) -> Result<(&Path, File)> {
-    let file = File::create(path).map_err(file_error(path))?;
-    Ok((path, file))
-}
-
-fn file_error(path: &Path) -> impl FnOnce(io::Error) -> Error {
-    let path = path.to_owned();
-    move |source| Error::File { path, source }
+/// The load's report, and whether every gateway has been emptied since.
+async fn load_and_purge(
+    database_url: &str,
+    options: &LoadOptions,
+    urls: Vec<String>,
+    token_file: Option<PathBuf>,
+) -> Result<(LoadReport, Result<()>)> {
+    // Read now: a load whose gateways cannot be emptied should not begin.
+    let gateways = token_file
+        .map(|file| Gateways::new(urls, &file))
+        .transpose()?;
+    let mut report = load::run(database_url, options).await?;
+    let Some(gateways) = gateways else {
+        return Ok((report, Ok(())));
+    };
+    report.purges = gateways.purge().await;
+    let purged = gateways.check(&report.purges);
+    Ok((report, purged))
 }
 
 async fn generate(args: GenerateArgs) -> Result<()> {

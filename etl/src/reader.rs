@@ -49,7 +49,7 @@ pub struct RawRow<'a> {
     pub fields: Result<Fields<'a>, Reason>,
 }
 
-/// The fields of a row: valid UTF-8, without quotes, escapes, zero bytes and spaces before them.
+/// The fields of a row: valid UTF-8, without quotes, escapes, zero bytes and spaces round them.
 #[derive(Debug, Clone, Copy)]
 pub struct Fields<'a> {
     text: &'a [u8],

@@ -1,5 +1,7 @@
 //! What a run did, counted: as a table for people and as JSON for programs.
 
+mod file;
+
 use std::collections::BTreeMap;
 
 use comfy_table::{CellAlignment, Table as TextTable, presets};
@@ -7,8 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     error::{Error, Result},
+    purge::Purge,
     reject::{Reason, Repair, Repairs},
 };
+pub use file::ReportFile;
 
 /// The rows of one file: read, loaded, repaired and refused.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -163,6 +167,9 @@ pub struct LoadReport {
     pub missing: Vec<String>,
     /// The steps, in order.
     pub phases: Vec<Phase>,
+    /// The gateways that were emptied after the load.
+    #[serde(default)]
+    pub purges: Vec<Purge>,
 }
 
 impl LoadReport {
@@ -255,7 +262,22 @@ impl LoadReport {
             phases.join(", "),
             self.seconds
         ));
+        for purge in &self.purges {
+            notes.push_str(&purged(purge));
+        }
         notes
+    }
+}
+
+fn purged(purge: &Purge) -> String {
+    let gateway = &purge.gateway;
+    match &purge.error {
+        None => format!(
+            "purged {gateway}: {} answers removed, {} bytes\n",
+            grouped(purge.objects),
+            grouped(purge.bytes)
+        ),
+        Some(error) => format!("not purged {gateway}: {error}\n"),
     }
 }
 

@@ -78,16 +78,9 @@ fn booleans_are_numbers_or_words_in_any_case() {
 }
 
 #[test]
-fn prices_are_dollars_with_or_without_cents() {
+fn prices_are_whole_dollars_up_to_five_million() {
     let read = |text: &str| with_repairs(|repairs| price(text.as_bytes(), repairs));
-    for (text, cents) in [
-        ("140", 14_000),
-        ("0", 0),
-        ("12.5", 1250),
-        ("12.05", 1205),
-        ("5000000", 500_000_000),
-        ("9999999999.99", CENTS_MAX),
-    ] {
+    for (text, cents) in [("140", 14_000), ("0", 0), ("5000000", 500_000_000)] {
         assert_eq!(read(text), (Ok(cents), vec![]), "{text}");
     }
     assert_eq!(read("$99"), (Ok(9900), vec!["dollar_sign"]));
@@ -97,14 +90,16 @@ fn prices_are_dollars_with_or_without_cents() {
         "free",
         "-5",
         "$-5",
-        "1.234",
+        "12.50",
+        "$12.50",
+        "0.00",
         "1.",
         ".5",
         "1,400",
         "12 EUR",
         "$",
         "$$5",
-        "10000000000",
+        "5000001",
         "99999999999999999999",
     ] {
         assert_eq!(read(text).0, Err(Reason::BadPrice), "{text}");
@@ -143,15 +138,21 @@ fn values_lose_one_pair_of_inner_quotes() {
     let wrapped = vec!["wrapped_quotes"];
     assert_eq!(read("\"Loose\""), (b"Loose".as_slice(), wrapped.clone()));
     assert_eq!(
-        read("\\Loose\\\"\""),
+        read("\"\\\"Loose\\\"\""),
         (b"Loose".as_slice(), wrapped.clone())
     );
-    assert_eq!(
-        read("\"\"Loose\"\""),
-        (b"\"Loose\"".as_slice(), wrapped.clone())
-    );
     assert_eq!(read("\"\""), (b"".as_slice(), wrapped));
-    for text in ["Loose", "\"", "5\" wide", "\"Loose", ""] {
+    for text in [
+        "Loose",
+        "\"",
+        "5\" wide",
+        "\"Loose",
+        "",
+        "\"a\" and \"b\"",
+        "\"5\" wide\"",
+        "\"\"Loose\"\"",
+        "\"\\\"a\" and \"b\\\"\"",
+    ] {
         assert_eq!(read(text), (text.as_bytes(), vec![]), "{text}");
     }
 }
@@ -304,6 +305,12 @@ fn joined_urls_are_split_before_the_second() {
             Some(("uhttps://a?q=80", "https://b")),
         ),
         ("https://a\"https://b\"", Some(("https://a", "https://b"))),
+        ("\"https://a\"https://b\"", Some(("https://a", "https://b"))),
+        (
+            "\"uhttps://a\",https://b",
+            Some(("uhttps://a", "https://b")),
+        ),
+        ("\"\"", None),
         ("https://a,https://b", Some(("https://a", "https://b"))),
         ("https://a\"uhttps://b", Some(("https://a", "uhttps://b"))),
         ("https://a", None),

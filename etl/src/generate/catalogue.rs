@@ -128,7 +128,7 @@ pub(super) fn styles(plan: &Plan, file: &mut FileWriter<'_>) -> Result<()> {
                     });
                     // Only one of the two prices carries the dirt of a line.
                     if line.has(Repair::ZeroSale) {
-                        line.raw([b"0".as_slice(), b"0.00"][dice.below(2) as usize]);
+                        line.raw([b"0".as_slice(), b"\"0\""][dice.below(2) as usize]);
                     } else {
                         match dice.below(10) {
                             0 => line.raw(b""),

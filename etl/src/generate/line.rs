@@ -175,8 +175,8 @@ impl Line {
     /// A price in whole dollars.
     pub(super) fn price(&mut self, dollars: u64) {
         if let Some(way) = self.spoil(Reason::BadPrice) {
-            return self
-                .raw([b"free".as_slice(), b"-5", b"1.234", b"12 EUR", b""][(way % 5) as usize]);
+            const WRONG: [&str; 6] = ["free", "-5", "19.99", "12 EUR", "", "5000001"];
+            return self.raw(WRONG[(way % 6) as usize].as_bytes());
         }
         let label: &[u8] = match () {
             () if self.has(Repair::PriceLabel) => b"\"default_price\": ",

@@ -21,7 +21,7 @@ pub(super) struct Span {
 pub(super) enum Shape {
     /// As it is.
     Plain,
-    /// From its opening quote on, with doubled quotes or text behind the closing one.
+    /// From its opening quote to its closing one, with doubled quotes within.
     Escaped,
     /// Already read, into the buffer of copies.
     Copied,
@@ -58,9 +58,9 @@ enum Field {
 
 /// Scans the row at the beginning of `bytes`; `at_end` says that nothing follows them.
 ///
-/// A quote opens a field only as its first character, spaces aside; elsewhere it is text, as is
-/// what follows a closing quote up to the next comma. Zero bytes are looked through, as they will
-/// be removed.
+/// A quote opens a field only as its first character, spaces aside; elsewhere it is text. Text
+/// behind a closing quote makes text of the whole field, quotes and all. Spaces round a field are
+/// not part of it, and zero bytes are looked through, as they will be removed.
 pub(super) fn row(bytes: &[u8], at_end: bool, quoted_max: usize, spans: &mut Vec<Span>) -> Outcome {
     spans.clear();
     let mut repairs = Repairs::default();
@@ -91,19 +91,16 @@ pub(super) fn row(bytes: &[u8], at_end: bool, quoted_max: usize, spans: &mut Vec
             at = end + 1;
             continue;
         }
-        return Outcome::Row(finish(bytes, end, spans, repairs));
+        return Outcome::Row(finish(bytes, end, repairs));
     }
 }
 
-/// Takes a carriage return off the last field.
-fn finish(bytes: &[u8], end: usize, spans: &mut [Span], mut repairs: Repairs) -> ScannedRow {
+/// The row that ends at `end`, with or without a carriage return.
+fn finish(bytes: &[u8], end: usize, mut repairs: Repairs) -> ScannedRow {
     let mut content = end;
     if bytes[..end].ends_with(b"\r") {
         content -= 1;
         repairs.add(Repair::Crlf);
-        if let Some(last) = spans.last_mut() {
-            last.end = last.end.min(content);
-        }
     }
     ScannedRow {
         consumed: (end + 1).min(bytes.len()),
@@ -116,26 +113,37 @@ fn is_separator(byte: u8) -> bool {
     byte == b',' || byte == b'\n'
 }
 
-fn unquoted(bytes: &[u8], start: usize, at_end: bool) -> Field {
-    match bytes[start..].iter().position(|byte| is_separator(*byte)) {
-        Some(length) => Field::Ends(
-            Span {
-                start,
-                end: start + length,
-                shape: Shape::Plain,
-            },
-            start + length,
-        ),
-        None if at_end => Field::Ends(
-            Span {
-                start,
-                end: bytes.len(),
-                shape: Shape::Plain,
-            },
-            bytes.len(),
-        ),
-        None => Field::Incomplete,
+/// The comma or line end at or behind `from`, or the end of everything.
+fn separator(bytes: &[u8], from: usize, at_end: bool) -> Option<usize> {
+    let length = bytes[from..].iter().position(|byte| is_separator(*byte));
+    length
+        .map(|length| from + length)
+        .or_else(|| at_end.then_some(bytes.len()))
+}
+
+/// Where the text between `start` and a separator ends: before the carriage return of a line end,
+/// and before spaces.
+fn text_end(bytes: &[u8], start: usize, separator: usize) -> usize {
+    let mut end = separator;
+    if bytes.get(separator) != Some(&b',') && bytes[start..end].ends_with(b"\r") {
+        end -= 1;
     }
+    while end > start && matches!(bytes[end - 1], b' ' | 0) {
+        end -= 1;
+    }
+    end
+}
+
+fn unquoted(bytes: &[u8], start: usize, at_end: bool) -> Field {
+    let Some(separator) = separator(bytes, start, at_end) else {
+        return Field::Incomplete;
+    };
+    let span = Span {
+        start,
+        end: text_end(bytes, start, separator),
+        shape: Shape::Plain,
+    };
+    Field::Ends(span, separator)
 }
 
 /// A field whose opening quote stands at `open`.
@@ -170,33 +178,19 @@ fn quoted(bytes: &[u8], open: usize, at_end: bool, quoted_max: usize) -> Field {
             None => return Field::Incomplete,
         }
     };
-    let end = match bytes[close + 1..]
-        .iter()
-        .position(|byte| is_separator(*byte))
-    {
-        Some(length) => close + 1 + length,
-        None if at_end => bytes.len(),
-        None => return Field::Incomplete,
+    let behind = close + 1;
+    let Some(separator) = separator(bytes, behind, at_end) else {
+        return Field::Incomplete;
     };
-    let has_tail = !matches!(&bytes[close + 1..end], b"" | b"\r");
-    if has_escape || has_tail {
-        return Field::Ends(
-            Span {
-                start: open,
-                end,
-                shape: Shape::Escaped,
-            },
-            end,
-        );
-    }
-    Field::Ends(
-        Span {
-            start,
-            end: close,
-            shape: Shape::Plain,
-        },
-        end,
-    )
+    let text_end = text_end(bytes, behind, separator);
+    let (start, end, shape) = if text_end > behind {
+        (open, text_end, Shape::Plain)
+    } else if has_escape {
+        (open, behind, Shape::Escaped)
+    } else {
+        (start, close, Shape::Plain)
+    };
+    Field::Ends(Span { start, end, shape }, separator)
 }
 
 impl Span {
@@ -220,7 +214,7 @@ impl Span {
     }
 }
 
-/// Appends a field that begins with its opening quote.
+/// Appends a field that stands between quotes, each of those within doubled.
 fn unescape(scratch: &mut Vec<u8>, bytes: impl Iterator<Item = u8>) {
     let mut bytes = bytes.skip(1).peekable();
     while let Some(byte) = bytes.next() {
@@ -228,10 +222,6 @@ fn unescape(scratch: &mut Vec<u8>, bytes: impl Iterator<Item = u8>) {
             scratch.push(byte);
         } else if bytes.next_if_eq(&b'"').is_some() {
             scratch.push(b'"');
-        } else {
-            // Closed: the rest is text.
-            scratch.extend(bytes);
-            return;
         }
     }
 }

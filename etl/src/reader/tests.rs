@@ -73,7 +73,7 @@ fn repairs_of(row: &Owned) -> Vec<&'static str> {
 
 #[test]
 fn fields_are_told_apart_as_csv_says() {
-    let cases: [(&[u8], &[&str]); 13] = [
+    let cases: [(&[u8], &[&str]); 18] = [
         (b"1,two,3", &["1", "two", "3"]),
         (b"1,\"two\",3\n", &["1", "two", "3"]),
         (b"1,\"a, b\",3\n", &["1", "a, b", "3"]),
@@ -82,9 +82,21 @@ fn fields_are_told_apart_as_csv_says() {
         (b"\"\"\"wrapped\"\"\",x\n", &["\"wrapped\"", "x"]),
         (b",,\n", &["", "", ""]),
         (b"it's,#5,caf\xc3\xa9\n", &["it's", "#5", "caf\u{e9}"]),
-        // A quote within a field is text, as is what follows a closing one.
-        (b"5\" wide,\"a\"b,\"c\" \n", &["5\" wide", "ab", "c "]),
-        (b"1,\"default_price\": 99\n", &["1", "default_price: 99"]),
+        // A quote within a field is text, and text behind a closing quote makes text of all.
+        (b"5\" wide,\"a\"b,c\n", &["5\" wide", "\"a\"b", "c"]),
+        (
+            b"\"x\" y, \"a, \"\"b\"\"\" c \n",
+            &["\"x\" y", "\"a, \"\"b\"\"\" c"],
+        ),
+        (
+            b"1,\"default_price\": 99\n",
+            &["1", "\"default_price\": 99"],
+        ),
+        (b"1,\"a\"\r,b\r\n", &["1", "\"a\"\r", "b"]),
+        // Spaces round a field are not part of it.
+        (b"9,1,\"S\", 7 \n", &["9", "1", "S", "7"]),
+        (b"1 ,\"sp\" ,\" in \" \r\n", &["1", "sp", " in "]),
+        (b"1,  ,\"\"\"q\"\"\" \n", &["1", "", "\"q\""]),
         (b"1, \"a, b\",  c\r\n", &["1", "a, b", "c"]),
         (b"1,\"a\rb\",c\r\n", &["1", "a\rb", "c"]),
         (b"\"\"\"\"\n", &["\""]),
@@ -142,6 +154,12 @@ fn repairs_of_a_row_are_told_once_each() {
     assert_eq!(repairs, expected);
     assert_eq!(rows[2].fields, good(&["3", "e", "f"]));
     assert_eq!(rows[4].fields, good(&["5", "i", "j"]));
+    // A space before a comma or a line end has no code.
+    assert!(
+        read(b"1 ,\"a\" ,b \n", Dialect::Quoted)[0]
+            .repairs
+            .is_empty()
+    );
 }
 
 #[test]

@@ -2,14 +2,19 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::TcpListener,
     process::{Command, Output, Stdio},
+    thread::JoinHandle,
 };
 
 use etl::report::{LoadReport, Planted};
 use tempfile::TempDir;
 
-use crate::{generated::generate, support::Shop};
+use crate::{
+    generated::generate,
+    support::{Shop, collect},
+};
 
 fn etl(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_etl"));
@@ -104,6 +109,21 @@ fn exit_codes_tell_what_went_wrong() {
             .code(),
         Some(3)
     );
+    assert_eq!(
+        run(&[
+            "load",
+            "--csv",
+            empty,
+            "--database-url",
+            nowhere,
+            "--purge",
+            "http://edge"
+        ])
+        .status
+        .code(),
+        Some(2),
+        "a gateway, and no token for it"
+    );
     let output = run(&["migrate", "--database-url", nowhere]);
     assert_eq!(output.status.code(), Some(1));
     assert!(
@@ -112,6 +132,149 @@ fn exit_codes_tell_what_went_wrong() {
         stderr(&output)
     );
     assert!(!stderr(&output).contains("secret"));
+}
+
+/// Answers one request as the admin listener of a gateway may; the request is what it is joined for.
+fn admin_listener(status: &'static str, body: &'static str) -> (String, JoinHandle<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let answering = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut request = Vec::new();
+        while !request.ends_with(b"}") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            request.extend(byte);
+        }
+        let length = body.len();
+        let answer = format!(
+            "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+        );
+        stream.write_all(answer.as_bytes()).unwrap();
+        String::from_utf8(request).unwrap()
+    });
+    (url, answering)
+}
+
+#[tokio::test]
+async fn after_a_load_every_gateway_is_purged_and_says_what_it_removed() {
+    let (shop, dir) = (Shop::new(), TempDir::new().unwrap());
+    collect("base", &[], dir.path());
+    let token = dir.path().join("token");
+    fs::write(&token, "abc123\n").unwrap();
+    let removed = r#"{"sequence":1,"objects":1234,"bytes":9}"#;
+    let (one, two) = (
+        admin_listener("200 OK", removed),
+        admin_listener("200 OK", removed),
+    );
+    let output = etl(&["load", "--csv", dir.path().to_str().unwrap()])
+        .args(["--database-url", &shop.url, "--purge", &one.0])
+        .args(["--purge", &two.0, "--purge-token-file"])
+        .arg(&token)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    let table = String::from_utf8(output.stdout).unwrap();
+    for (url, answering) in [one, two] {
+        let line = format!("purged {url}: 1,234 answers removed");
+        assert!(table.contains(&line), "{line} is not in {table}");
+        let request = answering.join().unwrap();
+        assert!(request.starts_with("POST /purge HTTP/1.1\r\n"), "{request}");
+        assert!(
+            request.contains("authorization: Bearer abc123\r\n"),
+            "{request}"
+        );
+        assert!(request.ends_with("\r\n\r\n{\"all\":true}"), "{request}");
+    }
+}
+
+#[tokio::test]
+async fn a_purge_that_fails_has_its_exit_code_and_says_what_to_run_and_the_load_stays() {
+    let (shop, dir) = (Shop::new(), TempDir::new().unwrap());
+    collect("base", &[], dir.path());
+    let (token, report) = (dir.path().join("token"), dir.path().join("report.json"));
+    fs::write(&token, "abc123").unwrap();
+    // One refuses, one is not there, and one is fine.
+    let gone = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let gone = format!("http://{gone}");
+    let (refusing, refused) = admin_listener("401 Unauthorized", "the token is required");
+    let (fine, purged) = admin_listener("200 OK", r#"{"objects":1,"bytes":9}"#);
+    let mut load = etl(&["load", "--csv", dir.path().to_str().unwrap()]);
+    load.args(["--database-url", &shop.url])
+        .arg("--report")
+        .arg(&report);
+    for url in [&refusing, &gone, &fine] {
+        load.args(["--purge", url]);
+    }
+    let output = load.arg("--purge-token-file").arg(&token).output().unwrap();
+    let error = stderr(&output);
+    assert_eq!(output.status.code(), Some(6), "{error}");
+    for text in [
+        "the load is done",
+        &format!("{refusing}: it answered 401 Unauthorized: the token is required"),
+        &format!("{gone}: Connection refused"),
+        &format!(
+            "{}')\" -d '{{\"all\":true}}' '{gone}/purge'",
+            token.display()
+        ),
+    ] {
+        assert!(error.contains(text), "{text} is not in {error}");
+    }
+    assert!(
+        !error.contains(&fine) && !error.contains("abc123"),
+        "{error}"
+    );
+    let report: LoadReport = serde_json::from_slice(&fs::read(report).unwrap()).unwrap();
+    let failed: Vec<bool> = report
+        .purges
+        .iter()
+        .map(|purge| purge.error.is_some())
+        .collect();
+    assert_eq!(failed, [true, true, false]);
+    assert_eq!(shop.rows("select count(*) from products").await, ["(3)"]);
+    refused.join().unwrap();
+    purged.join().unwrap();
+}
+
+#[tokio::test]
+async fn a_run_that_fails_leaves_nothing_of_an_earlier_run_in_its_files() {
+    let (shop, dir) = (Shop::new(), TempDir::new().unwrap());
+    collect("bad_price", &[], dir.path());
+    let out = TempDir::new().unwrap();
+    let (rejects, report) = (
+        out.path().join("rejects.csv"),
+        out.path().join("report.json"),
+    );
+    let load = || {
+        etl(&[
+            "load",
+            "--csv",
+            dir.path().to_str().unwrap(),
+            "--database-url",
+            &shop.url,
+        ])
+        .arg("--rejects")
+        .arg(&rejects)
+        .arg("--report")
+        .arg(&report)
+        .output()
+        .unwrap()
+    };
+    assert!(load().status.success());
+    assert!(fs::read_to_string(&rejects).unwrap().contains("bad_price"));
+    fs::write(dir.path().join("styles.csv"), "id,name\n1,A\n").unwrap();
+    assert_eq!(load().status.code(), Some(3));
+    assert_eq!(
+        fs::read_to_string(&rejects).unwrap(),
+        "file,line,byte_offset,reason,raw\n"
+    );
+    let report: serde_json::Value = serde_json::from_slice(&fs::read(report).unwrap()).unwrap();
+    assert_eq!(report["exit_code"], 3);
+    let error = report["error"].as_str().unwrap();
+    assert!(error.starts_with("styles.csv: bad_header"), "{error}");
 }
 
 #[tokio::test]

@@ -125,7 +125,7 @@ async fn a_sale_price_of_0_is_no_sale() {
 #[tokio::test]
 async fn values_lose_one_pair_of_inner_quotes_and_names_do_not() {
     let case = Case::load("wrapped_quotes", &["product.csv"]).await;
-    case.counts(&[("features.csv", 6, &[("wrapped_quotes", 4)], &[])])
+    case.counts(&[("features.csv", 7, &[("wrapped_quotes", 4)], &[])])
         .stores(
             "select id, feature, value from features order by id",
             &[
@@ -135,17 +135,18 @@ async fn values_lose_one_pair_of_inner_quotes_and_names_do_not() {
                 "(4,Cut,Loose)",
                 "(5,Cut,)",
                 "(6,Cut,\"\"\"\")",
+                "(7,Cut,\"\"\"a\"\" and \"\"b\"\"\")",
             ],
         )
         .await;
 }
 
 #[tokio::test]
-async fn spaces_after_commas_are_trimmed_outside_quotes() {
+async fn spaces_round_commas_are_trimmed_outside_quotes_and_counted_after_them() {
     let case = Case::load("leading_space", &["styles.csv"]).await;
     case.counts(&[
         ("product.csv", 3, &[("leading_space", 3)], &[]),
-        ("skus.csv", 2, &[("leading_space", 2)], &[]),
+        ("skus.csv", 4, &[("leading_space", 3)], &[]),
     ])
     .stores(
         "select id, name, slogan, description, category, default_price from products order by id",
@@ -158,7 +159,7 @@ async fn spaces_after_commas_are_trimmed_outside_quotes() {
     .await
     .stores(
         "select id, size, quantity from skus order by id",
-        &["(1,XS,8)", "(2,S,16)"],
+        &["(1,XS,8)", "(2,S,16)", "(9,S,7)", "(10,sp,5)"],
     )
     .await;
 }

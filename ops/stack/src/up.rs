@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use nix::sys::signal::Signal;
 
 use crate::{
@@ -42,6 +42,7 @@ pub async fn run(options: Options) -> Result<()> {
     let mut signals = Signals::listen().context("cannot listen to signals")?;
     let console = Console::new(!options.no_color);
     let began = Instant::now();
+    options.check_addresses()?;
     let listen = Reserved::named(options.listen, "--listen")?;
     let admin = Reserved::named(options.admin, "--admin")?;
     if let Some(path) = &options.endpoints {
@@ -84,12 +85,6 @@ fn open_cluster(options: &Options, console: &Console) -> Result<Arc<Cluster>> {
             csv.display()
         );
     }
-    ensure!(
-        options.csv.is_none() || options.fresh || !Cluster::exists(&dir),
-        "{} holds data already, which --csv would replace: add --fresh to start anew, or choose another directory \
-         with --data",
-        dir.display(),
-    );
     let phase = console.phase(format_args!("Postgres cluster in {}", dir.display()));
     let settings = Settings::durable();
     let opening = cluster::Options {
@@ -152,7 +147,9 @@ impl Run<'_> {
             self.began.elapsed().as_secs_f64()
         ));
         self.console.frame(&endpoints.lines());
-        self.console.say("Try: a page of reviews; a new one; the page again, with Cache-Status (a hit if repeated)\n");
+        self.console.say("Try: a page of reviews, of which Cache-Status tells a miss, and a hit when it is asked for again;");
+        self.console
+            .say("a new review; the page again: a miss, with the new review first\n");
         for command in endpoints.to_try() {
             self.console.say(&command);
         }
@@ -186,7 +183,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Whether a load has been completed in this data directory.
+    /// Whether a load has been completed in this data directory; one that failed or was stopped
+    /// has left nothing to keep.
     fn has_data(&self) -> Result<bool> {
         let last = self
             .cluster
@@ -194,6 +192,12 @@ impl Run<'_> {
         if last.is_empty() {
             return Ok(false);
         }
+        ensure!(
+            self.options.csv.is_none(),
+            "{} holds data already, which --csv would replace: add --fresh to start anew, or choose another \
+             directory with --data",
+            self.cluster.dir().display(),
+        );
         self.console.say(&format!(
             "==> keeping the data loaded at {last} (--fresh starts anew)"
         ));
@@ -226,12 +230,15 @@ impl Run<'_> {
             .phase(format_args!("loading {}", csv.display()));
         let dir = self.cluster.dir();
         let (rejects, report) = (dir.join("rejects.csv"), dir.join("load-report.json"));
-        supervisor
-            .run(
-                self.programs
-                    .load(&self.owner_url(), csv, &rejects, &report),
-            )
-            .await?;
+        let command = self
+            .programs
+            .load(&self.owner_url(), csv, &rejects, &report);
+        let loaded = supervisor.run(command).await;
+        // What the loader said has scrolled by, or not: it is said again at the end.
+        loaded.map_err(|error| match programs::load_error(&report) {
+            Some(reason) => anyhow!("loading {} failed: {reason}", csv.display()),
+            None => error,
+        })?;
         phase.done(format_args!("rejected rows are in {}", rejects.display()));
         Ok(())
     }

@@ -63,7 +63,7 @@ impl Endpoints {
         let page = format!("{}/reviews?product_id=2&sort=newest&count=2", self.gateway);
         let review = r#"{"product_id":2,"rating":5,"recommend":true,"body":"It fits.","name":"me","email":"me@example.com"}"#;
         [
-            format!("curl '{page}'"),
+            format!("curl -i '{page}'"),
             format!(
                 "curl {}/reviews -H 'Content-Type: application/json' -d '{review}'",
                 self.gateway

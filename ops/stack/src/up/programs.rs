@@ -2,12 +2,14 @@
 
 use std::{
     ffi::OsStr,
+    fs,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
 };
 
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 
 /// The folder that holds `etl`, `origin` and `gateway`: this program's own.
 #[derive(Clone, Debug)]
@@ -110,4 +112,10 @@ impl Programs {
         command.env_remove("DATABASE_URL");
         command
     }
+}
+
+/// What stopped the load that wrote this report.
+pub(super) fn load_error(report: &Path) -> Option<String> {
+    let report: Value = serde_json::from_slice(&fs::read(report).ok()?).ok()?;
+    Some(report["error"].as_str()?.to_owned())
 }

@@ -21,6 +21,8 @@ use crate::support::{Program, data_dir, eventually, processes_naming, stack};
 /// Small enough to be generated and loaded in seconds.
 const PRODUCTS: &str = "300";
 const READERS: u64 = 4;
+/// What a test puts in the place of the endpoints of an earlier run.
+const STALE: &str = "stale";
 
 /// A running system, or one that was stopped and may be started again.
 struct System {
@@ -33,8 +35,11 @@ struct System {
 impl System {
     fn start() -> Self {
         require_programs();
-        let dir = data_dir();
-        let program = launch(dir.path());
+        Self::start_in(data_dir(), &[])
+    }
+
+    fn start_in(dir: TempDir, arguments: &[&str]) -> Self {
+        let program = launch(dir.path(), arguments);
         let mut system = Self {
             dir,
             program,
@@ -46,7 +51,7 @@ impl System {
     }
 
     fn start_again(&mut self) {
-        self.program = launch(self.dir.path());
+        self.program = launch(self.dir.path(), &[]);
         self.wait_until_it_serves();
     }
 
@@ -55,9 +60,9 @@ impl System {
         eventually("the system serves", || {
             let ended = self.program.child.try_wait().unwrap();
             assert!(ended.is_none(), "stack up: {ended:?}\n{}", self.log());
-            path.exists()
+            fs::read_to_string(&path).is_ok_and(|text| text != STALE)
         });
-        self.endpoints = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+        self.endpoints = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
     }
 
     fn data(&self) -> PathBuf {
@@ -136,7 +141,7 @@ impl Drop for System {
     }
 }
 
-fn launch(dir: &Path) -> Program {
+fn launch(dir: &Path, arguments: &[&str]) -> Program {
     let log = fs::OpenOptions::new()
         .create(true)
         .append(true)
@@ -144,10 +149,8 @@ fn launch(dir: &Path) -> Program {
         .unwrap();
     let mut command = up(&dir.join("data"));
     command.arg("--endpoints").arg(endpoints_file(dir));
-    Program::start_logged(
-        command.args(["--products", PRODUCTS, "--origins", "2"]),
-        log,
-    )
+    command.args(["--products", PRODUCTS, "--origins", "2"]);
+    Program::start_logged(command.args(arguments), log)
 }
 
 fn up(data: &Path) -> std::process::Command {
@@ -260,7 +263,8 @@ async fn killing_an_origin_costs_no_reader_an_answer() {
 async fn stopping_leaves_no_process_and_the_next_start_keeps_the_data() {
     let mut system = System::start();
     system.post_review("Kept over a stop").await;
-    refuse_what_would_disturb(&system);
+    let error = refused(&mut up(&system.data()));
+    assert!(error.contains("in use by process"), "{error}");
 
     let children = process::children(system.program.child.id()).unwrap();
     assert!(children.len() >= 4, "Postgres, two origins, the gateway");
@@ -274,6 +278,8 @@ async fn stopping_leaves_no_process_and_the_next_start_keeps_the_data() {
     assert!(!children.iter().any(|id| process::is_alive(*id)));
     assert!(!endpoints_file(system.dir.path()).exists());
 
+    let error = refused(up(&system.data()).arg("--csv").arg(system.dir.path()));
+    assert!(error.contains("--fresh"), "{error}");
     system.start_again();
     assert_eq!(system.newest_summary().await, "Kept over a stop");
 }
@@ -288,28 +294,82 @@ async fn killing_the_supervisor_outright_leaves_no_process_and_loses_no_data() {
         processes_naming(&system.data()).is_empty()
     });
 
-    fs::remove_file(endpoints_file(system.dir.path())).unwrap();
+    // Nobody was left to remove it: the next start does.
+    let endpoints = endpoints_file(system.dir.path());
+    assert!(endpoints.exists());
+    fs::write(endpoints, STALE).unwrap();
     system.start_again();
     assert_eq!(system.newest_summary().await, "Kept over a kill");
 }
 
-/// A second start on the same directory, and new files over existing data, must both be refused.
-fn refuse_what_would_disturb(system: &System) {
-    let second = up(&system.data()).output().unwrap();
-    let error = String::from_utf8_lossy(&second.stderr);
+#[tokio::test]
+async fn after_a_failed_load_the_next_start_loads_the_files_it_names() {
+    require_programs();
+    let dir = data_dir();
+    let csv = dir.path().join("own");
+    generate(&csv, "7");
+    let styles = csv.join("styles.csv");
+    let good = fs::read(&styles).unwrap();
+    fs::write(&styles, "id,name\n1,A\n").unwrap();
+    let data = dir.path().join("data");
+    let error = refused(up(&data).arg("--csv").arg(&csv));
+    let last = error.lines().last().unwrap_or_default();
     assert!(
-        !second.status.success() && error.contains("in use by process"),
+        last.starts_with("error: loading ") && last.contains("styles.csv: bad_header"),
         "{error}"
     );
 
-    let load = up(&system.data())
-        .arg("--csv")
-        .arg(system.dir.path())
-        .output()
-        .unwrap();
-    let error = String::from_utf8_lossy(&load.stderr);
-    assert!(
-        !load.status.success() && error.contains("--fresh"),
-        "{error}"
-    );
+    fs::write(&styles, good).unwrap();
+    let csv = csv.to_str().unwrap().to_owned();
+    let system = System::start_in(dir, &["--csv", &csv]);
+    let products = system.get("/products?count=100").await.json().unwrap();
+    let count = products.as_array().unwrap().len();
+    assert!((1..=7).contains(&count), "{count} of the 7 products named");
+}
+
+#[tokio::test]
+async fn a_load_into_the_running_system_is_seen_as_soon_as_it_is_done() {
+    let system = System::start();
+    let page = "/products?count=100";
+    let before = system.get(page).await;
+    let again = system.get(page).await;
+    assert!(again.header("cache-status").contains("hit"));
+
+    let csv = system.dir.path().join("own");
+    generate(&csv, "7");
+    let mut load = etl();
+    load.args(["load", "--csv"]).arg(&csv);
+    load.args([
+        "--database-url",
+        system.endpoints["owner_url"].as_str().unwrap(),
+    ]);
+    load.args(["--purge", system.endpoints["admin"].as_str().unwrap()]);
+    load.arg("--purge-token-file")
+        .arg(system.data().join("admin-token"));
+    let output = load.output().unwrap();
+    let summary = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{output:?}");
+    assert!(summary.contains("answers removed"), "{summary}");
+    let after = system.get(page).await;
+    assert!(!after.header("cache-status").contains("hit"));
+    assert_ne!(after.body, before.body);
+}
+
+/// The loader, as a person would run it.
+fn etl() -> std::process::Command {
+    std::process::Command::new(Path::new(env!("CARGO_BIN_EXE_stack")).with_file_name("etl"))
+}
+
+fn generate(csv: &Path, products: &str) {
+    let mut command = etl();
+    command.args(["generate", "--seed", "9", "--products", products, "--out"]);
+    let output = command.arg(csv).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
+/// What is said by a start that fails.
+fn refused(command: &mut std::process::Command) -> String {
+    let output = command.output().unwrap();
+    assert!(!output.status.success(), "{output:?}");
+    String::from_utf8(output.stderr).unwrap()
 }

@@ -40,9 +40,21 @@ fn a_busy_port_is_named_and_nothing_is_started() {
 }
 
 #[test]
+fn the_same_port_for_both_listeners_is_no_other_program() {
+    let address = Reserved::any().unwrap().release();
+    let (ip, port) = (address.ip(), address.port());
+    for listen in [format!("localhost:{port}"), format!("0.0.0.0:{port}")] {
+        let error = refused(&["--listen", &listen, "--admin", &format!("{ip}:{port}")]);
+        assert!(error.contains("are the same port"), "{error}");
+    }
+}
+
+#[test]
 fn numbers_out_of_range_are_refused() {
     assert!(refused(&["--origins", "0"]).contains("--origins"));
-    assert!(refused(&["--products", "0"]).contains("--products"));
+    for products in ["0", "50000001"] {
+        assert!(refused(&["--products", products]).contains("--products"));
+    }
 }
 
 #[test]
