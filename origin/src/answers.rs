@@ -1,6 +1,7 @@
 //! Answers to questions.
 
 pub mod db;
+pub mod docs;
 pub mod model;
 
 use axum::{
@@ -26,9 +27,14 @@ pub fn routes() -> Vec<Route> {
         Route::new(
             "/qa/questions/{question_id}/answers",
             get(list).post(create),
+            || vec![docs::list(), docs::create()],
         ),
-        Route::new("/qa/answers/{answer_id}/helpful", put(mark_helpful)),
-        Route::new("/qa/answers/{answer_id}/report", put(report)),
+        Route::new("/qa/answers/{answer_id}/helpful", put(mark_helpful), || {
+            vec![docs::mark_helpful()]
+        }),
+        Route::new("/qa/answers/{answer_id}/report", put(report), || {
+            vec![docs::report()]
+        }),
     ]
 }
 

@@ -38,7 +38,7 @@ pub async fn receive(
     let mut bytes = BytesMut::new();
     let mut share: Option<OwnedSemaphorePermit> = None;
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| Error::Malformed("The body ended early.".into()))?;
+        let frame = frame.map_err(|_| ended_early())?;
         let Ok(data) = frame.into_data() else {
             continue;
         };
@@ -62,6 +62,11 @@ pub async fn receive(
     })
 }
 
+/// What a body without its end is refused with.
+pub fn ended_early() -> Error {
+    Error::Malformed("The body ended early.".into())
+}
+
 /// Reads a body to its end and forgets it.
 pub async fn drain(mut body: Body) -> Result<()> {
     let too_large = Error::TooLarge(DRAINED_BYTES_MAX);
@@ -70,7 +75,7 @@ pub async fn drain(mut body: Body) -> Result<()> {
     }
     let mut drained = 0;
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| Error::Malformed("The body ended early.".into()))?;
+        let frame = frame.map_err(|_| ended_early())?;
         drained += frame.data_ref().map_or(0, Bytes::len);
         if drained > DRAINED_BYTES_MAX {
             return Err(too_large);

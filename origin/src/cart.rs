@@ -1,6 +1,7 @@
 //! Carts: whoever names the same token has the same cart; only a digest of the token is stored.
 
 pub mod db;
+pub mod docs;
 pub mod model;
 
 use axum::{extract::State, response::Response, routing::get};
@@ -22,7 +23,9 @@ use model::NewItem;
 
 /// The paths of this module.
 pub fn routes() -> Vec<Route> {
-    vec![Route::new("/cart", get(list).post(create))]
+    vec![Route::new("/cart", get(list).post(create), || {
+        vec![docs::list(), docs::create()]
+    })]
 }
 
 /// Names the cart of a client that has no token.
@@ -117,10 +120,16 @@ fn new_identity() -> Result<(Vec<u8>, Option<HeaderValue>)> {
     let mut random = [0; 16];
     getrandom::fill(&mut random).map_err(|error| Error::Internal(error.to_string().into()))?;
     let token = format!("{:032x}", u128::from_be_bytes(random));
+    let cookie = set_cookie(&token);
+    Ok((token.into_bytes(), cookie))
+}
+
+/// The cookie of a token.
+fn set_cookie(token: &str) -> Option<HeaderValue> {
     let cookie = format!(
         "{COOKIE_NAME}={token}; Path=/; Max-Age={COOKIE_MAX_AGE_SECONDS}; HttpOnly; SameSite=Lax"
     );
-    Ok((token.into_bytes(), HeaderValue::try_from(cookie).ok()))
+    HeaderValue::try_from(cookie).ok()
 }
 
 fn digest(identity: &[u8]) -> [u8; 32] {

@@ -21,6 +21,12 @@ pub struct Cli {
 pub enum Command {
     /// Serve the API until SIGTERM or SIGINT.
     Run(Box<Config>),
+    /// Print the description of the API (`OpenAPI` 3.1), and exit.
+    Openapi {
+        /// Where clients reach the API, as the document says.
+        #[arg(long, env = "ORIGIN_PUBLIC_URL", default_value = "/", value_parser = public_url)]
+        public_url: String,
+    },
 }
 
 /// Every setting.
@@ -33,6 +39,10 @@ pub struct Config {
     /// Where health, readiness and metrics listen; never reachable by clients.
     #[arg(long, env = "ORIGIN_PRIVATE", default_value = "127.0.0.1:3001")]
     pub private: SocketAddr,
+
+    /// Where clients reach the API, as its description says; by default where this origin listens.
+    #[arg(long, env = "ORIGIN_PUBLIC_URL", value_parser = public_url)]
+    pub public_url: Option<String>,
 
     /// The primary database, as role `atelier_app`.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
@@ -170,6 +180,21 @@ fn millis(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// Reads the address of a service: `http://…`, `https://…` or a path.
+fn public_url(text: &str) -> Result<String, String> {
+    let is_url = text
+        .parse::<http::Uri>()
+        .is_ok_and(|url| match url.scheme_str() {
+            Some(scheme) => matches!(scheme, "http" | "https"),
+            None => text.starts_with('/'),
+        });
+    if is_url {
+        Ok(text.to_owned())
+    } else {
+        Err("http://…, https://… or a path is needed".to_owned())
+    }
+}
+
 /// The URL of a database. Its password is never shown.
 #[derive(Clone)]
 pub struct DatabaseUrl {
@@ -222,7 +247,9 @@ mod tests {
             "postgres://app:hush@db:5433/shop",
         ];
         let cli = Cli::try_parse_from(fixed.iter().chain(arguments)).map_err(|e| e.to_string())?;
-        let Command::Run(config) = cli.command;
+        let Command::Run(config) = cli.command else {
+            panic!("not to be run");
+        };
         config.check()?;
         Ok(*config)
     }

@@ -2,6 +2,10 @@
 
 use chrono::{DateTime, Datelike, SecondsFormat, Timelike, Utc};
 use serde::{Serialize, Serializer};
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{KnownFormat, ObjectBuilder, RefOr, Schema, SchemaFormat, Type},
+};
 
 /// A time that is sent as `YYYY-MM-DDTHH:MM:SS.mmmZ`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,6 +34,21 @@ impl Serialize for Date {
         }
     }
 }
+
+impl PartialSchema for Date {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
+            .description(Some("A time in UTC, to the millisecond."))
+            .pattern(Some(
+                r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z$",
+            ))
+            .into()
+    }
+}
+
+impl ToSchema for Date {}
 
 /// Writes a number right-aligned over a field of zeros.
 fn digits(field: &mut [u8], mut number: u32) {

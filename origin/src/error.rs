@@ -11,6 +11,7 @@ use http::{
     header::{ACCEPT, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, ETAG, RETRY_AFTER},
 };
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::{cache_policy::CachePolicy, id::Id, reply};
 
@@ -127,11 +128,12 @@ impl Entity {
 }
 
 /// What is wrong with one field of a request.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FieldError {
     /// The field's name.
     pub field: &'static str,
     /// What is wrong with it.
+    #[schema(value_type = String)]
     pub detail: Cow<'static, str>,
 }
 
@@ -145,13 +147,20 @@ impl FieldError {
     }
 }
 
-/// RFC 9457.
-#[derive(Serialize)]
-struct Problem<'a> {
+/// An error, as RFC 9457 has it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Problem<'a> {
+    /// Identifies the kind of error; there is nothing at this path.
+    #[schema(pattern = "^/problems/[a-z-]+$")]
     r#type: String,
+    /// Names the kind of error.
     title: &'static str,
+    /// The status of the answer.
+    #[schema(minimum = 400, maximum = 599)]
     status: u16,
+    /// What is wrong with this request.
     detail: &'a str,
+    /// The fields at fault, if it is fields.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     errors: &'a [FieldError],
 }
@@ -229,6 +238,16 @@ impl Error {
         self.kind().0
     }
 
+    /// The code in the problem's type.
+    pub fn code(&self) -> &'static str {
+        self.kind().1
+    }
+
+    /// The problem's title.
+    pub fn title(&self) -> &'static str {
+        self.kind().2
+    }
+
     /// What a client is told; nothing of how the service is made.
     fn detail(&self) -> Cow<'_, str> {
         match self {
@@ -262,7 +281,7 @@ impl Error {
     }
 
     /// The body that shipped clients rely on, for the errors that have one.
-    fn text(&self) -> Option<String> {
+    pub fn text(&self) -> Option<String> {
         match self {
             Self::InvalidId(resource) => {
                 Some(format!("Error: invalid {} id provided", resource.name()))
@@ -320,7 +339,8 @@ impl Error {
         self.detail().into_owned()
     }
 
-    fn problem(&self) -> Vec<u8> {
+    /// The problem document.
+    pub fn problem(&self) -> Vec<u8> {
         let (status, code, title) = self.kind();
         let problem = Problem {
             r#type: format!("/problems/{code}"),

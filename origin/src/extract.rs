@@ -71,14 +71,21 @@ path_id!(
     Resource::Review
 );
 
+/// What the id in a path names, if the path has one.
+pub fn path_resource(route: &str) -> Option<Resource> {
+    match route {
+        _ if !route.contains('{') => None,
+        _ if route.starts_with("/products/") => Some(Resource::Product),
+        _ if route.starts_with("/qa/questions/") => Some(Resource::Question),
+        _ if route.starts_with("/qa/answers/") => Some(Resource::Answer),
+        _ => Some(Resource::Review),
+    }
+}
+
 /// Checks the id of a path whose method is not allowed: a path that cannot exist comes first.
 pub fn check_path_id<E>(route: &str, params: std::result::Result<RawPathParams, E>) -> Result<()> {
-    let resource = match route {
-        _ if !route.contains('{') => return Ok(()),
-        _ if route.starts_with("/products/") => Resource::Product,
-        _ if route.starts_with("/qa/questions/") => Resource::Question,
-        _ if route.starts_with("/qa/answers/") => Resource::Answer,
-        _ => Resource::Review,
+    let Some(resource) = path_resource(route) else {
+        return Ok(());
     };
     let params = params.map_err(|_| Error::InvalidId(resource))?;
     path_id(&params, resource).map(|_| ())
@@ -247,6 +254,9 @@ fn is_json(headers: &HeaderMap) -> bool {
     is_plain && is_json
 }
 
+/// The longest idempotency key.
+pub const KEY_BYTES_MAX: usize = 255;
+
 /// The request's idempotency key, if it has one.
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<HeaderValue>> {
     let mut keys = headers.get_all("idempotency-key").iter();
@@ -254,14 +264,19 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<HeaderValue>> {
         return Ok(None);
     };
     let bytes = key.as_bytes();
-    let is_valid = (1..=255).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic);
+    let is_valid =
+        (1..=KEY_BYTES_MAX).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic);
     if is_valid && keys.next().is_none() {
         Ok(Some(key.clone()))
     } else {
-        Err(Error::Malformed(
-            "Idempotency-Key must be 1 to 255 visible ASCII characters.".into(),
-        ))
+        Err(bad_idempotency_key())
     }
+}
+
+/// What a key that is none is refused with.
+pub fn bad_idempotency_key() -> Error {
+    let detail = format!("Idempotency-Key must be 1 to {KEY_BYTES_MAX} visible ASCII characters.");
+    Error::Malformed(detail.into())
 }
 
 /// The token of `Authorization`, whose scheme, if it has one that we know, is left out.

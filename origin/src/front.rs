@@ -14,7 +14,7 @@ use axum::{
 use futures_util::FutureExt as _;
 use http::{
     HeaderName, HeaderValue, Method, StatusCode,
-    header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE},
+    header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE},
 };
 use hyper::body::Body as _;
 
@@ -152,7 +152,11 @@ fn finish(state: &AppState, asked: &Asked, response: &mut Response) -> Option<Er
         // The fields of the answer to a GET, its length among them.
         *response.body_mut() = Body::empty();
     }
+    let is_method_refused = response.status() == StatusCode::METHOD_NOT_ALLOWED;
     let headers = response.headers_mut();
+    if !is_method_refused {
+        headers.remove(ALLOW); // the router sets it before it is known that there is no such thing at all
+    }
     state.cache_headers.write(&policy, headers);
     headers.insert(REQUEST_ID, asked.id.clone());
     let is_read = matches!(asked.method, Method::GET | Method::HEAD);
@@ -192,7 +196,8 @@ fn log(asked: &Asked, response: &Response, took: Duration, error: Option<&Error>
         request.id = asked.id.to_str().unwrap_or("-"),
         request.method = asked.method.as_str(),
         request.route = asked.route.as_ref().map_or("none", MatchedPath::as_str),
-        request.path = asked.path.as_str(),
+        // A path of no route may hold anything, somebody's token too.
+        request.path = asked.route.as_ref().map(|_| asked.path.as_str()),
         response.status = response.status().as_u16(),
         response.bytes = response.body().size_hint().exact(),
         took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),

@@ -3,6 +3,10 @@
 use std::fmt;
 
 use serde::{Serialize, Serializer};
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{ObjectBuilder, RefOr, Schema, Type},
+};
 
 /// A well-formed id: `[1-9][0-9]*`, nothing around it.
 ///
@@ -53,6 +57,18 @@ impl Serialize for Id {
         serializer.collect_str(self)
     }
 }
+
+impl PartialSchema for Id {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .description(Some("An id as text."))
+            .pattern(Some("^[1-9][0-9]*$"))
+            .into()
+    }
+}
+
+impl ToSchema for Id {}
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,7 @@
 //! Interactions: what visitors did on which part of a page.
 
 pub mod db;
+pub mod docs;
 pub mod model;
 
 use axum::{extract::State, response::Response, routing::post};
@@ -16,7 +17,9 @@ use model::NewInteraction;
 
 /// The paths of this module.
 pub fn routes() -> Vec<Route> {
-    vec![Route::new("/interactions", post(create))]
+    vec![Route::new("/interactions", post(create), || {
+        vec![docs::create()]
+    })]
 }
 
 async fn create(State(state): State<AppState>, post: Post<NewInteraction>) -> Result<Response> {

@@ -7,6 +7,7 @@ pub mod cart;
 pub mod config;
 pub mod database;
 pub mod date;
+pub mod describe;
 pub mod error;
 pub mod extract;
 pub mod front;
@@ -17,6 +18,7 @@ pub mod interactions;
 pub mod maintenance;
 pub mod metrics;
 pub mod object;
+pub mod openapi;
 pub mod page;
 pub mod products;
 pub mod questions;
@@ -125,7 +127,7 @@ impl App {
         let (end_private, private_ended) = oneshot::channel::<()>();
         let private = tokio::spawn(server::serve(
             private,
-            health::router().with_state(state.clone()),
+            private_router(&state, public.local_addr()?),
             server_settings(&state.config),
             async {
                 let _ = private_ended.await;
@@ -158,6 +160,16 @@ const START_RETRY: Duration = Duration::from_millis(100);
 fn public_router(state: &AppState) -> Router {
     routes::router()
         .layer(middleware::from_fn_with_state(state.clone(), front::front))
+        .with_state(state.clone())
+}
+
+/// What is for operators only. The API's description says where clients reach the API.
+fn private_router(state: &AppState, public: SocketAddr) -> Router {
+    let url = state.config.public_url.clone();
+    health::router()
+        .merge(openapi::router(
+            url.unwrap_or_else(|| format!("http://{public}")),
+        ))
         .with_state(state.clone())
 }
 

@@ -5,12 +5,18 @@ use clap::Parser as _;
 use origin::{
     App,
     config::{Cli, Command, Config},
-    release, telemetry,
+    openapi, release, telemetry,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> anyhow::Result<()> {
-    let Command::Run(config) = Cli::parse().command;
+    let config = match Cli::parse().command {
+        Command::Run(config) => config,
+        Command::Openapi { public_url } => {
+            println!("{:#}", openapi::document(&public_url));
+            return Ok(());
+        }
+    };
     config.check().map_err(anyhow::Error::msg)?;
     if config.check_config {
         println!("{config:#?}");

@@ -15,7 +15,7 @@ use crate::{
     id::Id,
 };
 
-/// Bounds of text fields, in code points.
+/// Bounds of fields; of texts in code points.
 pub mod limit {
     /// The text of a review, question or answer.
     pub const BODY: usize = 1000;
@@ -25,6 +25,31 @@ pub mod limit {
     pub const SUMMARY: usize = 255;
     /// Photos of a review or answer.
     pub const PHOTOS: usize = 20;
+    /// The best rating, and the best vote on a characteristic; the worst is 1.
+    pub const RATING: i32 = 5;
+}
+
+/// What a field may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// See [`Object::id`].
+    Id,
+    /// See [`Object::integer`]: the largest, and what a missing one stands for.
+    Integer(i32, Option<i32>),
+    /// See [`Object::boolean`].
+    Boolean,
+    /// See [`Object::text`]: so many code points at most.
+    Text(usize),
+    /// See [`Object::optional_text`].
+    OptionalText(usize),
+    /// See [`Object::text_or_number`].
+    TextOrNumber,
+    /// See [`Object::optional_text_or_number`].
+    OptionalTextOrNumber,
+    /// See [`Object::strings`]: so many at most; whether objects are taken too.
+    Strings(usize, bool),
+    /// See [`Object::votes`].
+    Votes,
 }
 
 /// The fields of one object that an endpoint knows, and what has been found wrong with them.
@@ -33,6 +58,8 @@ pub struct Object<'a> {
     entity: Entity,
     fields: Vec<(&'static str, &'a RawValue)>,
     errors: Vec<FieldError>,
+    /// What was asked for, if it is the questions that matter.
+    rules: Option<Vec<(&'static str, Rule)>>,
 }
 
 impl<'a> Object<'a> {
@@ -50,6 +77,7 @@ impl<'a> Object<'a> {
             entity,
             fields: Vec::with_capacity(known.len()),
             errors: Vec::new(),
+            rules: None,
         };
         let trimmed = text.trim_matches([' ', '\t', '\r', '\n']);
         if trimmed.is_empty() {
@@ -73,8 +101,26 @@ impl<'a> Object<'a> {
         Ok(object)
     }
 
+    /// An object without fields, which remembers the fields that it is asked for.
+    pub fn asked(entity: Entity) -> Self {
+        Self {
+            entity,
+            fields: Vec::new(),
+            errors: Vec::new(),
+            rules: Some(Vec::new()),
+        }
+    }
+
+    /// The fields that [`Object::asked`] was asked for.
+    pub fn into_rules(self) -> Vec<(&'static str, Rule)> {
+        self.rules.unwrap_or_default()
+    }
+
     /// The value of a field, `null` and missing being the same.
-    fn get(&self, name: &str) -> Option<&'a RawValue> {
+    fn get(&mut self, name: &'static str, rule: Rule) -> Option<&'a RawValue> {
+        if let Some(rules) = &mut self.rules {
+            rules.push((name, rule));
+        }
         self.fields
             .iter()
             .find(|(field, _)| *field == name)
@@ -103,7 +149,7 @@ impl<'a> Object<'a> {
     /// A required id: an integer or a numeric string.
     pub fn id(&mut self, field: &'static str) -> Option<Id> {
         let id = self
-            .get(field)
+            .get(field, Rule::Id)
             .and_then(|value| Id::parse(scalar(value).as_bytes()));
         if id.is_none() {
             self.refuse(field, "must be a whole number from 1");
@@ -111,20 +157,14 @@ impl<'a> Object<'a> {
         id
     }
 
-    /// An integer within bounds, or the default, if there is one, when it is missing.
-    pub fn integer(
-        &mut self,
-        field: &'static str,
-        min: i32,
-        max: i32,
-        default: Option<i32>,
-    ) -> Option<i32> {
-        let value = match self.get(field) {
-            Some(value) => integer(&scalar(value)).filter(|value| (min..=max).contains(value)),
+    /// A whole number from 1, or the default, if there is one, when it is missing.
+    pub fn integer(&mut self, field: &'static str, max: i32, default: Option<i32>) -> Option<i32> {
+        let value = match self.get(field, Rule::Integer(max, default)) {
+            Some(value) => integer(&scalar(value)).filter(|value| (1..=max).contains(value)),
             None => default,
         };
         if value.is_none() {
-            self.refuse(field, format!("must be a whole number from {min} to {max}"));
+            self.refuse(field, format!("must be a whole number from 1 to {max}"));
         }
         value
     }
@@ -132,7 +172,7 @@ impl<'a> Object<'a> {
     /// A required truth value, in any of the forms that clients send.
     pub fn boolean(&mut self, field: &'static str) -> Option<bool> {
         let value = self
-            .get(field)
+            .get(field, Rule::Boolean)
             .and_then(|value| match scalar(value).as_ref() {
                 "true" | "1" => Some(true),
                 "false" | "0" => Some(false),
@@ -146,7 +186,7 @@ impl<'a> Object<'a> {
 
     /// A required text with something in it, of at most so many code points.
     pub fn text(&mut self, field: &'static str, max: usize) -> Option<String> {
-        let text = self.get(field).and_then(string);
+        let text = self.get(field, Rule::Text(max)).and_then(string);
         match text {
             Some(text) if !text.trim().is_empty() && text.chars().count() <= max => Some(text),
             Some(text) if text.trim().is_empty() => {
@@ -166,7 +206,7 @@ impl<'a> Object<'a> {
 
     /// A text that may be missing, `null` or empty, all of which is the empty text.
     pub fn optional_text(&mut self, field: &'static str, max: usize) -> Option<String> {
-        let Some(value) = self.get(field) else {
+        let Some(value) = self.get(field, Rule::OptionalText(max)) else {
             return Some(String::new());
         };
         let text = string(value).filter(|text| text.chars().count() <= max);
@@ -176,16 +216,28 @@ impl<'a> Object<'a> {
         text
     }
 
+    /// A required text or number, which is taken as it was written; a text has something in it.
+    pub fn text_or_number(&mut self, field: &'static str) -> Option<String> {
+        let text = self.get(field, Rule::TextOrNumber).and_then(text_or_number);
+        match text {
+            Some(text) if !text.trim().is_empty() => Some(text),
+            Some(_) => {
+                self.refuse(field, "must not be blank");
+                None
+            }
+            None => {
+                self.refuse(field, "must be a string or a number");
+                None
+            }
+        }
+    }
+
     /// A text or a number, which is taken as it was written; `None` inside if it is missing.
-    pub fn text_or_number(&mut self, field: &'static str) -> Option<Option<String>> {
-        let Some(value) = self.get(field) else {
+    pub fn optional_text_or_number(&mut self, field: &'static str) -> Option<Option<String>> {
+        let Some(value) = self.get(field, Rule::OptionalTextOrNumber) else {
             return Some(None);
         };
-        let text = match value.get().as_bytes().first() {
-            Some(b'"') => string(value),
-            Some(b'-' | b'0'..=b'9') => Some(value.get().to_owned()),
-            Some(_) | None => None,
-        };
+        let text = text_or_number(value);
         if text.is_none() {
             self.refuse(field, "must be a string or a number");
         }
@@ -200,7 +252,7 @@ impl<'a> Object<'a> {
         max: usize,
         objects: bool,
     ) -> Option<Vec<String>> {
-        let Some(value) = self.get(field) else {
+        let Some(value) = self.get(field, Rule::Strings(max, objects)) else {
             return Some(Vec::new());
         };
         let visitor = Strings { max, objects };
@@ -213,12 +265,16 @@ impl<'a> Object<'a> {
 
     /// Votes by characteristic: every value must be a vote; only keys that can be an id are kept.
     pub fn votes(&mut self, field: &'static str) -> Option<Vec<(i32, i16)>> {
-        let Some(value) = self.get(field) else {
+        let Some(value) = self.get(field, Rule::Votes) else {
             return Some(Vec::new());
         };
         let votes = serde_json::Deserializer::from_str(value.get()).deserialize_map(Votes);
         if votes.is_err() {
-            self.refuse(field, "must be an object of whole numbers from 1 to 5");
+            let max = limit::RATING;
+            self.refuse(
+                field,
+                format!("must be an object of whole numbers from 1 to {max}"),
+            );
         }
         votes.ok()
     }
@@ -282,9 +338,27 @@ fn string(value: &RawValue) -> Option<String> {
     serde_json::from_str(value.get()).ok()
 }
 
+/// A JSON string, or a number as it was written.
+fn text_or_number(value: &RawValue) -> Option<String> {
+    match value.get().as_bytes().first() {
+        Some(b'"') => string(value),
+        Some(b'-' | b'0'..=b'9') => Some(value.get().to_owned()),
+        Some(_) | None => None,
+    }
+}
+
 /// The text of a value that may be a string or not: `5` and `"5"` are the same.
 fn scalar(value: &RawValue) -> Cow<'_, str> {
-    string(value).map_or_else(|| value.get().into(), Cow::Owned)
+    string(value).map_or_else(|| whole(value.get()).into(), Cow::Owned)
+}
+
+/// A number without its fraction, if that is zero: JSON does not tell `5.0` from `5`, and some clients write all numbers
+/// so.
+fn whole(number: &str) -> &str {
+    match number.split_once('.') {
+        Some((whole, fraction)) if fraction.bytes().all(|digit| digit == b'0') => whole,
+        Some(_) | None => number,
+    }
 }
 
 /// A whole number as JSON writes it.
@@ -382,8 +456,8 @@ impl<'a> Visitor<'a> for Votes {
         let mut votes = std::collections::BTreeMap::new();
         while let Some((key, value)) = map.next_entry::<String, &RawValue>()? {
             let vote = integer(&scalar(value))
+                .filter(|vote| (1..=limit::RATING).contains(vote))
                 .and_then(|vote| i16::try_from(vote).ok())
-                .filter(|vote| (1..=5).contains(vote))
                 .ok_or_else(|| M::Error::custom("not a vote"))?;
             if let Some(id) = Id::parse(key.as_bytes()).and_then(|id| id.row()) {
                 votes.insert(id, vote);

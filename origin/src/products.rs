@@ -1,6 +1,7 @@
 //! The catalogue: the list of products, one product, its styles, its related products.
 
 pub mod db;
+pub mod docs;
 pub mod model;
 
 use axum::{extract::State, response::Response, routing::get};
@@ -18,10 +19,16 @@ use crate::{
 /// The paths of this module.
 pub fn routes() -> Vec<Route> {
     vec![
-        Route::new("/products", get(list)),
-        Route::new("/products/{product_id}", get(product)),
-        Route::new("/products/{product_id}/styles", get(styles)),
-        Route::new("/products/{product_id}/related", get(related)),
+        Route::new("/products", get(list), || vec![docs::list()]),
+        Route::new("/products/{product_id}", get(product), || {
+            vec![docs::product()]
+        }),
+        Route::new("/products/{product_id}/styles", get(styles), || {
+            vec![docs::styles()]
+        }),
+        Route::new("/products/{product_id}/related", get(related), || {
+            vec![docs::related()]
+        }),
     ]
 }
 

@@ -1,6 +1,7 @@
 //! Questions about products.
 
 pub mod db;
+pub mod docs;
 pub mod model;
 
 use axum::{
@@ -24,9 +25,17 @@ use model::NewQuestion;
 /// The paths of this module.
 pub fn routes() -> Vec<Route> {
     vec![
-        Route::new("/qa/questions", get(list).post(create)),
-        Route::new("/qa/questions/{question_id}/helpful", put(mark_helpful)),
-        Route::new("/qa/questions/{question_id}/report", put(report)),
+        Route::new("/qa/questions", get(list).post(create), || {
+            vec![docs::list(), docs::create()]
+        }),
+        Route::new(
+            "/qa/questions/{question_id}/helpful",
+            put(mark_helpful),
+            || vec![docs::mark_helpful()],
+        ),
+        Route::new("/qa/questions/{question_id}/report", put(report), || {
+            vec![docs::report()]
+        }),
     ]
 }
 

@@ -1,6 +1,7 @@
 //! Ratings and reviews.
 
 pub mod db;
+pub mod docs;
 pub mod model;
 
 use axum::{
@@ -25,10 +26,16 @@ use model::NewReview;
 /// The paths of this module.
 pub fn routes() -> Vec<Route> {
     vec![
-        Route::new("/reviews", get(list).post(create)),
-        Route::new("/reviews/meta", get(meta)),
-        Route::new("/reviews/{review_id}/helpful", put(mark_helpful)),
-        Route::new("/reviews/{review_id}/report", put(report)),
+        Route::new("/reviews", get(list).post(create), || {
+            vec![docs::list(), docs::create()]
+        }),
+        Route::new("/reviews/meta", get(meta), || vec![docs::meta()]),
+        Route::new("/reviews/{review_id}/helpful", put(mark_helpful), || {
+            vec![docs::mark_helpful()]
+        }),
+        Route::new("/reviews/{review_id}/report", put(report), || {
+            vec![docs::report()]
+        }),
     ]
 }
 

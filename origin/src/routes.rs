@@ -8,6 +8,7 @@ use axum::{
 
 use crate::{
     answers, cart,
+    describe::Operation,
     error::{Error, Result},
     extract, interactions, products, questions, reviews,
     state::AppState,
@@ -20,26 +21,41 @@ pub struct Route {
     pub path: &'static str,
     /// What answers there.
     pub methods: MethodRouter<AppState>,
+    /// Describes each of its methods.
+    pub describe: fn() -> Vec<Operation>,
 }
 
 impl Route {
-    /// Names a path and its methods.
-    pub fn new(path: &'static str, methods: MethodRouter<AppState>) -> Self {
-        Self { path, methods }
+    /// Names a path, what answers there, and what describes that.
+    pub fn new(
+        path: &'static str,
+        methods: MethodRouter<AppState>,
+        describe: fn() -> Vec<Operation>,
+    ) -> Self {
+        Self {
+            path,
+            methods,
+            describe,
+        }
     }
+}
+
+/// Every path of the API, by the name of what it is about.
+pub fn by_resource() -> [(&'static str, Vec<Route>); 6] {
+    [
+        ("Products", products::routes()),
+        ("Reviews", reviews::routes()),
+        ("Questions", questions::routes()),
+        ("Answers", answers::routes()),
+        ("Cart", cart::routes()),
+        ("Interactions", interactions::routes()),
+    ]
 }
 
 /// Every path of the API.
 pub fn all() -> Vec<Route> {
-    [
-        products::routes(),
-        reviews::routes(),
-        questions::routes(),
-        answers::routes(),
-        cart::routes(),
-        interactions::routes(),
-    ]
-    .concat()
+    let routes = by_resource().into_iter().flat_map(|(_, routes)| routes);
+    routes.collect()
 }
 
 /// The paths, and an answer for everything that is not among them.

@@ -1,6 +1,7 @@
 //! Answers as they are sent and received.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::{
     date::Date,
@@ -12,20 +13,22 @@ use crate::{
 };
 
 /// A page of a question's answers.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct AnswerPage<'a> {
     /// The question's id, as text.
     pub question: &'a Id,
     /// The page's number, from 1.
+    #[schema(minimum = 1)]
     pub page: u32,
     /// How many answers a page has at most.
+    #[schema(minimum = 1)]
     pub count: u32,
     /// The answers.
     pub results: &'a [Answer],
 }
 
 /// An answer in a list of its own.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Answer {
     /// The answer's id.
     pub answer_id: i32,
@@ -36,6 +39,7 @@ pub struct Answer {
     /// Who answered.
     pub answerer_name: String,
     /// How often it was found helpful.
+    #[schema(minimum = 0)]
     pub helpfulness: i32,
     /// Its photos, by id.
     pub photos: Vec<Photo>,

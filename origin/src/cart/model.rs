@@ -1,16 +1,19 @@
 //! Carts as they are sent and received.
 
 use serde::{Serialize, Serializer};
+use utoipa::ToSchema;
 
 use crate::{error::Entity, extract::FromObject, id::Id, object::Object};
 
 /// So many units of a sku.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = CartItem)]
 pub struct Item {
     /// The sku's id.
     pub sku_id: i32,
     /// How many units; sent as text.
     #[serde(serialize_with = "text")]
+    #[schema(value_type = String, pattern = "^[1-9][0-9]*$")]
     pub count: i32,
 }
 
@@ -38,8 +41,8 @@ impl FromObject for NewItem {
 
     fn from_object(object: &mut Object<'_>) -> Option<Self> {
         let sku_id = object.id("sku_id");
-        let count = object.integer("count", 1, COUNT_MAX, Some(1));
-        let user_token = object.text_or_number("user_token");
+        let count = object.integer("count", COUNT_MAX, Some(1));
+        let user_token = object.optional_text_or_number("user_token");
         Some(Self {
             sku_id: sku_id?,
             count: count?,

@@ -22,10 +22,7 @@ impl FromObject for NewInteraction {
         // The size of the body is the only bound.
         let element = object.text("element", Self::BYTES_MAX);
         let widget = object.text("widget", Self::BYTES_MAX);
-        let time = object.text_or_number("time").map(Option::unwrap_or_default);
-        if time.as_deref().is_some_and(|time| time.trim().is_empty()) {
-            object.refuse("time", "must not be blank");
-        }
+        let time = object.text_or_number("time");
         Some(Self {
             element: element?,
             widget: widget?,

@@ -104,14 +104,24 @@ fn of_a_repeated_field_the_last_counts() {
 
 #[test]
 fn numbers_may_be_strings_but_not_fractions() {
-    for body in [r#"{"a":5}"#, r#"{"a":"5"}"#] {
-        assert_eq!(object(body).integer("a", 1, 5, None), Some(5), "{body}");
+    // A number that is whole is an integer, however it is written; a tester that went by JSON Schema found 5.0 refused.
+    for body in [
+        r#"{"a":5}"#,
+        r#"{"a":"5"}"#,
+        r#"{"a":5.0}"#,
+        r#"{"a":5.000}"#,
+    ] {
+        assert_eq!(object(body).integer("a", 5, None), Some(5), "{body}");
         assert_eq!(object(body).id("a"), Some(Id::Row(5)), "{body}");
     }
     for body in [
         r#"{"a":5.5}"#,
-        r#"{"a":5.0}"#,
+        r#"{"a":5.01}"#,
+        r#"{"a":5.00000000000000000001}"#,
         r#"{"a":"5.0"}"#,
+        r#"{"a":[5.0]}"#,
+        r#"{"a":-5.0}"#,
+        r#"{"a":0.0}"#,
         r#"{"a":5e0}"#,
         r#"{"a":true}"#,
         r#"{"a":null}"#,
@@ -127,7 +137,7 @@ fn numbers_may_be_strings_but_not_fractions() {
         r#"{"a":99999999999999999999}"#,
         r#"{"a":"-1"}"#,
     ] {
-        assert_eq!(object(body).integer("a", 1, 5, None), None, "{body}");
+        assert_eq!(object(body).integer("a", 5, None), None, "{body}");
     }
     assert_eq!(
         object(r#"{"a":99999999999999999999}"#)
@@ -152,7 +162,7 @@ fn truth_has_six_spellings() {
         ("\"yes\"", None),
         ("null", None),
         ("\"True\"", None),
-        ("1.0", None),
+        ("0.5", None),
         ("[]", None),
     ] {
         let body = format!("{{\"a\":{value}}}");

@@ -1,7 +1,9 @@
 //! Products as they are sent.
 
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
+use utoipa::ToSchema;
 
+use super::docs;
 use crate::{date::Date, id::Id};
 
 /// A product as it is stored.
@@ -43,21 +45,32 @@ impl Product {
 }
 
 /// A product in the list.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Product)]
 pub struct ProductOnCampus<'a> {
+    /// The product's id.
     id: i32,
+    /// The same for every product.
     campus: &'a str,
+    /// Its name.
     name: &'a str,
+    /// A line about it.
     slogan: &'a str,
+    /// A paragraph about it.
     description: &'a str,
+    /// Its category.
     category: &'a str,
+    /// The price, with two decimals.
+    #[schema(pattern = r"^[0-9]+\.[0-9]{2}$")]
     default_price: &'a str,
+    /// When it was loaded.
     created_at: Date,
+    /// When it was last loaded.
     updated_at: Date,
 }
 
 /// One product.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct ProductWithFeatures<'a> {
     /// The fields of the list.
     #[serde(flatten)]
@@ -67,16 +80,17 @@ pub struct ProductWithFeatures<'a> {
 }
 
 /// A feature of a product.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Feature {
     /// What it is about.
     pub feature: String,
     /// What is so about it.
+    #[schema(required)]
     pub value: Option<String>,
 }
 
 /// The styles of a product.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Styles<'a> {
     /// The product's id, as text.
     pub product_id: &'a Id,
@@ -85,36 +99,43 @@ pub struct Styles<'a> {
 }
 
 /// A style.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Style {
     /// The style's id.
     pub style_id: i32,
     /// Its name.
     pub name: String,
     /// The price, with two decimals.
+    #[schema(pattern = r"^[0-9]+\.[0-9]{2}$")]
     pub original_price: String,
     /// The price in a sale, if there is one.
+    #[schema(required, pattern = r"^[0-9]+\.[0-9]{2}$")]
     pub sale_price: Option<String>,
     /// Whether it is the one to show first.
     #[serde(rename = "default?")]
     pub is_default: bool,
-    /// Its photos.
+    /// Its photos; without any, one that is nowhere.
     #[serde(serialize_with = "photos_or_placeholder")]
+    #[schema(min_items = 1)]
     pub photos: Vec<Photo>,
     /// What can be bought.
     #[serde(serialize_with = "skus_or_placeholder")]
+    #[schema(schema_with = docs::skus)]
     pub skus: Vec<Sku>,
 }
 
 /// A photo of a style.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = StylePhoto)]
 pub struct Photo {
     /// Orders the photos of a style; not sent.
     #[serde(skip)]
     pub id: i32,
     /// The small picture.
+    #[schema(required)]
     pub thumbnail_url: Option<String>,
     /// The large picture.
+    #[schema(required)]
     pub url: Option<String>,
 }
 

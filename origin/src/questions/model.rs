@@ -1,7 +1,9 @@
 //! Questions as they are sent and received.
 
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
+use utoipa::ToSchema;
 
+use super::docs;
 use crate::{
     date::Date,
     error::Entity,
@@ -11,7 +13,7 @@ use crate::{
 };
 
 /// A page of a product's questions.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Questions<'a> {
     /// The product's id, as text.
     pub product_id: &'a Id,
@@ -20,7 +22,7 @@ pub struct Questions<'a> {
 }
 
 /// A question with all of its answers.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Question {
     /// The question's id.
     pub question_id: i32,
@@ -31,16 +33,20 @@ pub struct Question {
     /// Who asked.
     pub asker_name: String,
     /// How often it was found helpful.
+    #[schema(minimum = 0)]
     pub question_helpfulness: i32,
     /// Always false: a reported question is not sent.
+    #[schema(schema_with = docs::never)]
     pub reported: bool,
-    /// The answers, ascending by id.
+    /// All of its answers, by id.
     #[serde(serialize_with = "by_id")]
+    #[schema(value_type = BTreeMap<Id, Answer>)]
     pub answers: Vec<Answer>,
 }
 
 /// An answer among those of its question.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = AnswerOfQuestion)]
 pub struct Answer {
     /// The answer's id.
     pub id: i32,
@@ -51,6 +57,7 @@ pub struct Answer {
     /// Who answered.
     pub answerer_name: String,
     /// How often it was found helpful.
+    #[schema(minimum = 0)]
     pub helpfulness: i32,
     /// Where its photos are, by the photos' ids.
     pub photos: Vec<String>,

@@ -1,7 +1,9 @@
 //! Reviews as they are sent and received.
 
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
+use utoipa::ToSchema;
 
+use super::docs;
 use crate::{
     date::Date,
     error::Entity,
@@ -12,30 +14,34 @@ use crate::{
 };
 
 /// A page of a product's reviews.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct ReviewPage<'a> {
     /// The product's id, as text.
     pub product: &'a Id,
     /// How many reviews come before this page.
+    #[schema(minimum = 0)]
     pub page: i64,
     /// How many reviews a page has at most.
+    #[schema(minimum = 1)]
     pub count: u32,
     /// The reviews.
     pub results: &'a [Review],
 }
 
 /// A review.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Review {
     /// The review's id.
     pub review_id: i32,
     /// From 1 to 5.
+    #[schema(minimum = 1, maximum = 5)]
     pub rating: i16,
     /// A line, possibly empty.
     pub summary: String,
     /// Whether the product is recommended.
     pub recommend: bool,
     /// What the shop answered.
+    #[schema(required)]
     pub response: Option<String>,
     /// The review itself.
     pub body: String,
@@ -44,6 +50,7 @@ pub struct Review {
     /// Who wrote it.
     pub reviewer_name: String,
     /// How often it was found helpful.
+    #[schema(minimum = 0)]
     pub helpfulness: i32,
     /// Its photos, by id.
     pub photos: Vec<Photo>,
@@ -76,22 +83,41 @@ pub struct Characteristic {
 }
 
 /// The ratings of a product.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Meta<'a> {
+    /// The product's id, as text.
     product_id: &'a Id,
     #[serde(serialize_with = "sparse_ratings")]
+    #[schema(schema_with = docs::ratings)]
     ratings: Vec<i32>,
     recommended: Recommended,
+    /// The characteristics that are voted on, by name.
     #[serde(serialize_with = "by_name")]
+    #[schema(value_type = BTreeMap<String, Votes>)]
     characteristics: Vec<Characteristic>,
 }
 
-#[derive(Debug, Serialize)]
+/// How many reviews recommend the product, and how many do not.
+#[derive(Debug, Serialize, ToSchema)]
 struct Recommended {
+    /// A number as text.
     #[serde(rename = "false", serialize_with = "text")]
+    #[schema(value_type = String, pattern = "^(0|[1-9][0-9]*)$")]
     no: i32,
+    /// A number as text.
     #[serde(rename = "true", serialize_with = "text")]
+    #[schema(value_type = String, pattern = "^(0|[1-9][0-9]*)$")]
     yes: i32,
+}
+
+/// What is sent of the votes on a characteristic.
+#[derive(Debug, Serialize, ToSchema)]
+struct Votes {
+    /// The characteristic's id, under which votes are sent.
+    id: i32,
+    /// The average vote, with 16 decimals; none without votes.
+    #[schema(required, pattern = r"^[0-9]+\.[0-9]{16}$")]
+    value: Option<String>,
 }
 
 impl<'a> Meta<'a> {
@@ -138,14 +164,9 @@ fn sparse_ratings<S: Serializer>(ratings: &[i32], serializer: S) -> Result<S::Ok
 }
 
 fn by_name<S: Serializer>(all: &[Characteristic], serializer: S) -> Result<S::Ok, S::Error> {
-    #[derive(Serialize)]
-    struct Sent {
-        id: i32,
-        value: Option<String>,
-    }
     let mut map = serializer.serialize_map(Some(all.len()))?;
     for one in all {
-        let sent = Sent {
+        let sent = Votes {
             id: one.id,
             value: average(one.sum, one.count),
         };
@@ -202,7 +223,7 @@ impl FromObject for NewReview {
 
     fn from_object(object: &mut Object<'_>) -> Option<Self> {
         let product_id = object.id("product_id");
-        let rating = object.integer("rating", 1, 5, None);
+        let rating = object.integer("rating", limit::RATING, None);
         let summary = object.optional_text("summary", limit::SUMMARY);
         let body = object.text("body", limit::BODY);
         let recommend = object.boolean("recommend");

@@ -99,7 +99,8 @@ fn bad_booleans() -> Vec<Value> {
         json!("TRUE"),
         json!([]),
         json!({}),
-        json!(1.0),
+        json!(0.5),
+        json!("1.0"),
         json!("null"),
     ]
 }

@@ -150,6 +150,22 @@ fn bad_settings_are_named_and_end_the_program() {
 }
 
 #[test]
+fn the_description_is_printed() {
+    let output = origin()
+        .args(["openapi", "--public-url=https://shop.example"])
+        .output()
+        .unwrap();
+    assert!(output.status.success());
+    let printed: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(printed, origin::openapi::document("https://shop.example"));
+    let refused = origin()
+        .args(["openapi", "--public-url=ftp://shop.example"])
+        .output()
+        .unwrap();
+    assert!(!refused.status.success());
+}
+
+#[test]
 fn the_readme_names_every_setting() {
     let output = origin().args(["run", "--help"]).output().unwrap();
     let help = String::from_utf8(output.stdout).unwrap();

@@ -20,6 +20,8 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 use stack::TestCluster;
 use tokio::{sync::oneshot, task::JoinHandle};
 
+use crate::described::assert_described;
+
 /// What the tests call this build.
 pub(crate) const RELEASE: &str = "0123456789ab";
 
@@ -78,7 +80,9 @@ pub(crate) fn config(database_url: &str, more: &[&str]) -> Config {
     let name = |flag: &str| flag.split('=').next().unwrap_or_default().to_owned();
     let own: Vec<_> = more.iter().map(|flag| name(flag)).collect();
     let kept = fixed.iter().filter(|flag| !own.contains(&name(flag)));
-    let Command::Run(config) = Cli::parse_from(kept.chain(more)).command;
+    let Command::Run(config) = Cli::parse_from(kept.chain(more)).command else {
+        panic!("the command is run");
+    };
     config.check().expect("valid settings");
     *config
 }
@@ -148,7 +152,7 @@ impl TestApp {
         }
     }
 
-    /// Sends a request.
+    /// Sends a request; its answer must be one that the API's description knows.
     pub(crate) async fn send(
         &self,
         method: &str,
@@ -156,9 +160,12 @@ impl TestApp {
         fields: &[(&str, &str)],
         body: impl Into<Bytes>,
     ) -> Answer {
-        self.try_send(self.address, method, path, fields, body.into())
+        let sent = self.try_send(self.address, method, path, fields, body.into());
+        let answer = sent
             .await
-            .unwrap_or_else(|error| panic!("{method} {path}: {error}"))
+            .unwrap_or_else(|error| panic!("{method} {path}: {error}"));
+        assert_described(method, path, &answer);
+        answer
     }
 
     async fn try_send(
