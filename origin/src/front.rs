@@ -14,7 +14,7 @@ use axum::{
 use futures_util::FutureExt as _;
 use http::{
     HeaderName, HeaderValue, Method, StatusCode,
-    header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE},
+    header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE},
 };
 use hyper::body::Body as _;
 
@@ -152,11 +152,7 @@ fn finish(state: &AppState, asked: &Asked, response: &mut Response) -> Option<Er
         // The fields of the answer to a GET, its length among them.
         *response.body_mut() = Body::empty();
     }
-    let is_method_refused = response.status() == StatusCode::METHOD_NOT_ALLOWED;
     let headers = response.headers_mut();
-    if !is_method_refused {
-        headers.remove(ALLOW); // the router sets it before it is known that there is no such thing at all
-    }
     state.cache_headers.write(&policy, headers);
     headers.insert(REQUEST_ID, asked.id.clone());
     let is_read = matches!(asked.method, Method::GET | Method::HEAD);
