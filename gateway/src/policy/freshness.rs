@@ -37,6 +37,16 @@ pub enum Left {
     Stale(Duration),
 }
 
+impl Left {
+    /// What is left of `fresh` after a response was kept for `kept`.
+    pub fn after(fresh: Duration, kept: Duration) -> Self {
+        match fresh.checked_sub(kept) {
+            Some(left) if !left.is_zero() => Self::Fresh(left),
+            _ => Self::Stale(kept.saturating_sub(fresh)),
+        }
+    }
+}
+
 /// The corrected initial age of a response (RFC 9111 4.2.3).
 ///
 /// A clock that was set back between the two times counts as no delay, a `Date` in the future as no age.

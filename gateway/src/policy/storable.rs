@@ -99,10 +99,7 @@ impl Lifetime {
 
     /// What is left of its freshness then.
     pub fn left(&self, kept: Duration) -> Left {
-        match self.fresh.checked_sub(kept) {
-            Some(left) if !left.is_zero() => Left::Fresh(left),
-            _ => Left::Stale(kept.saturating_sub(self.fresh)),
-        }
+        Left::after(self.fresh, kept)
     }
 
     /// Whether it may be served then while one fetch runs.

@@ -60,11 +60,10 @@ impl Freshness {
 
     /// What is left of its freshness.
     pub fn left(&self, now: Instant) -> Left {
-        let kept = now.saturating_duration_since(self.stored_at);
-        match self.fresh_for.checked_sub(kept) {
-            Some(left) if !left.is_zero() => Left::Fresh(left),
-            _ => Left::Stale(kept.saturating_sub(self.fresh_for)),
-        }
+        Left::after(
+            self.fresh_for,
+            now.saturating_duration_since(self.stored_at),
+        )
     }
 }
 
