@@ -56,7 +56,7 @@ async fn list(
     Query(List(page)): Query<List>,
 ) -> Result<Response> {
     let results = match id.row() {
-        Some(row) => db::list(&mut state.db.read().await?, row, page).await?,
+        Some(row) => db::list(state.db.reads(), row, page).await?,
         None => Vec::new(),
     };
     let answers = model::AnswerPage {

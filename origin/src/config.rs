@@ -52,9 +52,18 @@ pub struct Config {
     #[arg(long, env = "ORIGIN_READ_URL", hide_env_values = true)]
     pub read_url: Option<DatabaseUrl>,
 
-    /// Connections to each database; all origins together should have about four for each core of the database.
+    /// Threads that serve requests; one origin for each processor does more than one origin of many threads.
+    #[arg(long, env = "ORIGIN_THREADS", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub threads: u16,
+
+    /// Connections for writes, one for each that runs; all origins together should have about four for each core of the
+    /// database.
     #[arg(long, env = "ORIGIN_POOL_SIZE", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=100))]
     pub pool_size: u16,
+
+    /// Connections for reads, each shared by any number of them.
+    #[arg(long, env = "ORIGIN_READ_CONNECTIONS", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=100))]
+    pub read_connections: u16,
 
     /// How long a request waits for a connection before it is refused with 503.
     #[arg(long = "acquire-timeout-ms", env = "ORIGIN_ACQUIRE_TIMEOUT_MS", default_value = "80", value_parser = millis)]
@@ -154,10 +163,10 @@ impl Config {
         }
     }
 
-    /// The bounds of each pool.
-    pub fn pool_settings(&self) -> pool::Settings {
+    /// The bounds of a pool of so many connections.
+    pub fn pool_settings(&self, connections: u16) -> pool::Settings {
         pool::Settings {
-            connections_max: self.pool_size.into(),
+            connections_max: connections.into(),
             acquire_timeout: self.acquire_timeout,
             statement_deadline: self.statement_deadline,
             connect_timeout: self.connect_timeout,

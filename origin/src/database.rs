@@ -1,12 +1,14 @@
 //! The way to Postgres: named statements over a few connections, everything with a deadline.
 //!
-//! A `db.rs` declares its statements as [`Statement`] values; it calls them on a [`Conn`], which a handler has from
-//! [`Database::read`] or [`Database::write`]. Each statement is sent once, in one round trip, as a transaction of its
-//! own, and has committed when its rows are returned.
+//! A `db.rs` declares its statements as [`Statement`] values. Those that change nothing run on [`Reads`], which all
+//! requests share; those that write run on a [`Conn`], which a handler has to itself from [`Database::write`]. Each
+//! statement is sent once, in one round trip, as a transaction of its own, and has committed when its rows are returned.
 
+mod connect;
 pub mod pool;
+pub mod reads;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use sqlx::{
     Decode, Encode, Postgres, Row as _, Type,
@@ -15,6 +17,7 @@ use sqlx::{
 };
 
 pub use pool::{Conn, Pool};
+pub use reads::Reads;
 
 use crate::{
     config::{Config, DatabaseUrl},
@@ -106,27 +109,41 @@ impl Call {
 #[derive(Clone, Debug)]
 pub struct Database {
     primary: Pool,
-    reads: Pool,
+    reads: Reads,
 }
 
 impl Database {
     /// Begins to open connections; does not wait for any. Must be called in a Tokio runtime.
-    pub fn open(config: &Config, metrics: &Arc<Metrics>) -> Self {
-        let open = |name, url: &DatabaseUrl| {
-            let options = connect_options(url, config.statement_timeout);
-            Pool::open(name, options, config.pool_settings(), Arc::clone(metrics))
-        };
-        let primary = open("primary", &config.database_url);
+    ///
+    /// # Errors
+    /// If a certificate that a URL names cannot be read.
+    pub fn open(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Self> {
+        let timeout = config.statement_timeout;
+        let primary = config.database_url.options();
         let reads = config
             .read_url
             .as_ref()
-            .map_or_else(|| primary.clone(), |url| open("reads", url));
-        Self { primary, reads }
+            .map_or(primary, DatabaseUrl::options);
+        Ok(Self {
+            primary: Pool::open(
+                "primary",
+                connect::options(primary, timeout),
+                config.pool_settings(config.pool_size),
+                Arc::clone(metrics),
+            ),
+            reads: Reads::open(
+                "reads",
+                connect::config(reads, timeout),
+                connect::tls(reads)?,
+                config.pool_settings(config.read_connections),
+                Arc::clone(metrics),
+            ),
+        })
     }
 
-    /// A connection for statements that change nothing.
-    pub async fn read(&self) -> Result<Conn> {
-        self.reads.acquire().await.map(Conn::repeatable)
+    /// For statements that change nothing.
+    pub fn reads(&self) -> &Reads {
+        &self.reads
     }
 
     /// A connection to the primary, for statements that change nothing but must see every change.
@@ -139,45 +156,19 @@ impl Database {
         self.primary.acquire().await
     }
 
-    /// The pools, each once.
-    pub fn pools(&self) -> Vec<&Pool> {
-        if self.reads.is_same(&self.primary) {
-            vec![&self.primary]
-        } else {
-            vec![&self.primary, &self.reads]
-        }
+    /// Of each pool its name, the connections that exist, and those of them that are idle.
+    pub fn sizes(&self) -> [(&'static str, usize, usize); 2] {
+        let (open, idle) = self.primary.sizes();
+        let reads = self.reads.sizes();
+        [
+            (self.primary.name(), open, idle),
+            (self.reads.name(), reads.0, reads.1),
+        ]
     }
 
     /// Ends every connection; those in use when they are given back.
     pub async fn close(&self) {
-        for pool in self.pools() {
-            pool.close().await;
-        }
+        self.reads.close();
+        self.primary.close().await;
     }
 }
-
-/// What every connection asks of the server for its session.
-fn connect_options(
-    url: &DatabaseUrl,
-    statement_timeout: Duration,
-) -> sqlx::postgres::PgConnectOptions {
-    use sqlx::ConnectOptions as _;
-    let timeout_ms = statement_timeout.as_millis().to_string();
-    url.options()
-        .clone()
-        .application_name("origin")
-        .statement_cache_capacity(STATEMENTS_MAX)
-        .options([
-            ("statement_timeout", timeout_ms.as_str()),
-            ("lock_timeout", timeout_ms.as_str()),
-            ("idle_in_transaction_session_timeout", timeout_ms.as_str()),
-            // Each statement finds its rows by an index, whatever its arguments: planning again would gain nothing.
-            ("plan_cache_mode", "force_generic_plan"),
-            ("jit", "off"),
-            ("timezone", "UTC"),
-        ])
-        .disable_statement_logging()
-}
-
-/// More than there are statements: none is ever prepared twice on a connection.
-const STATEMENTS_MAX: usize = 64;

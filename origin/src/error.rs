@@ -13,6 +13,7 @@ use http::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::database::reads;
 use crate::{cache_policy::CachePolicy, id::Id, reply};
 
 /// The result of everything that serves a request.
@@ -440,6 +441,21 @@ impl From<sqlx::Error> for Error {
             }
             Some(code) if is_temporary(code) => Self::Unavailable(error.to_string().into()),
             Some(_) | None => Self::Internal(error.to_string().into()),
+        }
+    }
+}
+
+impl From<tokio_postgres::Error> for Error {
+    fn from(error: tokio_postgres::Error) -> Self {
+        let is_temporary = match error.code() {
+            Some(code) => is_temporary(code.code()),
+            None => error.is_closed() || reads::is_io(&error),
+        };
+        let message = error.to_string().into();
+        if is_temporary {
+            Self::Unavailable(message)
+        } else {
+            Self::Internal(message)
         }
     }
 }

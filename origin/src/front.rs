@@ -11,6 +11,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use chrono::Utc;
 use futures_util::FutureExt as _;
 use http::{
     HeaderName, HeaderValue, Method, StatusCode,
@@ -19,6 +20,7 @@ use http::{
 use hyper::body::Body as _;
 
 use crate::{
+    access_log::{self, Line},
     body::{self, Leftover},
     cache_policy::{self, CachePolicy},
     error::{self, Error},
@@ -62,7 +64,7 @@ pub async fn front(State(state): State<AppState>, mut request: Request, next: Ne
         .metrics
         .request(route, &asked.method)
         .observe(response.status(), took);
-    log(&asked, &response, took, error.as_ref());
+    log(&state, &asked, &response, took, error.as_ref());
     response
 }
 
@@ -184,19 +186,26 @@ async fn discard(rest: Body, response: &mut Response) {
 /// How long the rest of a refused body is waited for.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Writes the request's line: the path without its query, which may hold a token.
-fn log(asked: &Asked, response: &Response, took: Duration, error: Option<&Error>) {
-    tracing::event!(
-        target: "origin::access",
-        tracing::Level::INFO,
-        request.id = asked.id.to_str().unwrap_or("-"),
-        request.method = asked.method.as_str(),
-        request.route = asked.route.as_ref().map_or("none", MatchedPath::as_str),
-        // A path of no route may hold anything, somebody's token too.
-        request.path = asked.route.as_ref().map(|_| asked.path.as_str()),
-        response.status = response.status().as_u16(),
-        response.bytes = response.body().size_hint().exact(),
-        took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
-        error = error.map(tracing::field::display),
-    );
+/// Writes the request's line.
+fn log(
+    state: &AppState,
+    asked: &Asked,
+    response: &Response,
+    took: Duration,
+    error: Option<&Error>,
+) {
+    if !tracing::enabled!(target: access_log::TARGET, tracing::Level::INFO) {
+        return;
+    }
+    let id = asked.id.to_str().unwrap_or("-");
+    let status = response.status().as_u16();
+    let mut line = Line::new(Utc::now(), id, asked.method.as_str(), status);
+    if let Some(route) = &asked.route {
+        line.route = route.as_str();
+        line.path = Some(&asked.path);
+    }
+    line.bytes = response.body().size_hint().exact();
+    line.took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+    line.error = error.map(ToString::to_string);
+    state.access_log.add(&line);
 }

@@ -38,7 +38,7 @@ async fn problems(state: &AppState) -> Result<Vec<String>, Error> {
     let mut problems = db::problems(&mut state.db.read_primary().await?).await?;
     if state.config.read_url.is_some() {
         // Any statement will do: the copy has what the primary has.
-        let copy = db::missing_tables(&mut state.db.read().await?).await?;
+        let copy = db::missing_tables(state.db.reads()).await?;
         problems.extend(
             copy.into_iter()
                 .map(|table| format!("no table {table} in the copy")),

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod access_log;
 pub mod answers;
 pub mod body;
 pub mod cache_policy;
@@ -48,6 +49,7 @@ use tokio::{
 };
 
 use crate::{
+    access_log::AccessLog,
     cache_policy::CacheHeaders,
     config::Config,
     database::{Database, Statement},
@@ -73,8 +75,9 @@ impl App {
         let private = listen(config.private).await?;
         let metrics = Arc::new(Metrics::new(&routes::all(), &statements())?);
         let state = AppState::new(Shared {
-            db: Database::open(&config, &metrics),
+            db: Database::open(&config, &metrics)?,
             cache_headers: CacheHeaders::new(release_digest),
+            access_log: AccessLog::new(metrics.access_lines_lost.clone()),
             metrics,
             body_memory: Arc::new(Semaphore::new(config.body_bytes_max as usize)),
             is_ending: AtomicBool::new(false),
@@ -124,6 +127,8 @@ impl App {
             }
         };
         let maintenance = tokio::spawn(maintenance::run(state.clone()));
+        let (end_log, log_ended) = oneshot::channel();
+        let access_log = tokio::spawn(write_access_log(state.clone(), log_ended));
         let (end_private, private_ended) = oneshot::channel::<()>();
         let private = tokio::spawn(server::serve(
             private,
@@ -146,6 +151,8 @@ impl App {
         maintenance.abort();
         let _ = end_private.send(());
         let _ = private.await;
+        let _ = end_log.send(());
+        let _ = tokio::time::timeout(LOG_TIMEOUT, access_log).await;
         state.db.close().await;
         verdict
     }
@@ -153,6 +160,8 @@ impl App {
 
 /// How long a start waits for the database to say whether it is durable.
 const START_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long an end waits for somebody to take the last lines about requests.
+const LOG_TIMEOUT: Duration = Duration::from_secs(1);
 /// Between looks for a database that does not answer.
 const START_RETRY: Duration = Duration::from_millis(100);
 
@@ -227,6 +236,17 @@ async fn check_durability(state: AppState) -> anyhow::Result<()> {
         "the database could lose what it has acknowledged"
     );
     Ok(())
+}
+
+/// Writes the lines about requests for as long as somebody takes them.
+async fn write_access_log(state: AppState, ended: oneshot::Receiver<()>) {
+    let ended = async {
+        let _ = ended.await;
+    };
+    let mut out = tokio::io::stdout();
+    if let Err(error) = state.access_log.write_to(&mut out, ended).await {
+        tracing::warn!(%error, "lines about requests cannot be written");
+    }
 }
 
 /// Waits for a failure, which may never come.

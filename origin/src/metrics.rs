@@ -31,6 +31,8 @@ pub struct Metrics {
     pub in_flight: IntGauge,
     /// Requests refused because too many were being served.
     pub shed: IntCounter,
+    /// Lines about requests that were lost.
+    pub access_lines_lost: IntCounter,
 }
 
 /// Where the metrics of paths come from.
@@ -117,6 +119,10 @@ impl Metrics {
             &["pool", "state"],
         )?;
         let in_flight = IntGauge::new("origin_in_flight_requests", "Requests being served")?;
+        let access_lines_lost = IntCounter::new(
+            "origin_access_lines_lost_total",
+            "Lines about requests that nobody took in time",
+        )?;
         let shed = IntCounter::new("origin_shed_requests_total", "Requests refused at once")?;
         registry.register(Box::new(requests.total.clone()))?;
         registry.register(Box::new(requests.seconds.clone()))?;
@@ -124,6 +130,7 @@ impl Metrics {
         registry.register(Box::new(pools.clone()))?;
         registry.register(Box::new(in_flight.clone()))?;
         registry.register(Box::new(shed.clone()))?;
+        registry.register(Box::new(access_lines_lost.clone()))?;
         #[cfg(target_os = "linux")]
         registry.register(Box::new(
             prometheus::process_collector::ProcessCollector::for_self(),
@@ -146,6 +153,7 @@ impl Metrics {
             pools,
             in_flight,
             shed,
+            access_lines_lost,
         })
     }
 
@@ -172,10 +180,9 @@ impl Metrics {
     /// # Errors
     /// If a metric cannot be written, which is a mistake in this file.
     pub fn render(&self, database: &Database) -> prometheus::Result<Vec<u8>> {
-        for pool in database.pools() {
-            let (open, idle) = pool.sizes();
+        for (pool, open, idle) in database.sizes() {
             for (state, count) in [("idle", idle), ("used", open.saturating_sub(idle))] {
-                let gauge = self.pools.with_label_values(&[pool.name(), state]);
+                let gauge = self.pools.with_label_values(&[pool, state]);
                 gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
             }
         }

@@ -45,7 +45,7 @@ impl FromParameters for List {
 }
 
 async fn list(State(state): State<AppState>, Query(List(page)): Query<List>) -> Result<Response> {
-    let products = db::list(&mut state.db.read().await?, page).await?;
+    let products = db::list(state.db.reads(), page).await?;
     let campus = &state.config.campus;
     let products: Vec<_> = products.iter().map(|product| product.on(campus)).collect();
     reply::json(CachePolicy::Products, &products)
@@ -57,7 +57,7 @@ async fn product(
     _: Drained,
 ) -> Result<Response> {
     let found = match id.row() {
-        Some(row) => db::get(&mut state.db.read().await?, row).await?,
+        Some(row) => db::get(state.db.reads(), row).await?,
         None => None,
     };
     let (product, features) = found.ok_or_else(|| Error::UnknownProduct(id.clone()))?;
@@ -74,7 +74,7 @@ async fn styles(
     _: Drained,
 ) -> Result<Response> {
     let found = match id.row() {
-        Some(row) => db::styles(&mut state.db.read().await?, row).await?,
+        Some(row) => db::styles(state.db.reads(), row).await?,
         None => None,
     };
     let results = found.ok_or_else(|| Error::UnknownProduct(id.clone()))?;
@@ -91,7 +91,7 @@ async fn related(
     _: Drained,
 ) -> Result<Response> {
     let found = match id.row() {
-        Some(row) => db::related(&mut state.db.read().await?, row).await?,
+        Some(row) => db::related(state.db.reads(), row).await?,
         None => None,
     };
     let ids = found.ok_or_else(|| Error::UnknownProduct(id.clone()))?;

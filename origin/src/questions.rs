@@ -58,7 +58,7 @@ impl FromParameters for List {
 
 async fn list(State(state): State<AppState>, Query(list): Query<List>) -> Result<Response> {
     let results = match list.product_id.row() {
-        Some(row) => db::list(&mut state.db.read().await?, row, list.page).await?,
+        Some(row) => db::list(state.db.reads(), row, list.page).await?,
         None => Vec::new(),
     };
     let questions = model::Questions {

@@ -61,7 +61,7 @@ impl FromParameters for List {
 
 async fn list(State(state): State<AppState>, Query(list): Query<List>) -> Result<Response> {
     let results = match list.product_id.row() {
-        Some(row) => db::list(&mut state.db.read().await?, row, list.sort, list.page).await?,
+        Some(row) => db::list(state.db.reads(), row, list.sort, list.page).await?,
         None => Vec::new(),
     };
     let page = model::ReviewPage {
@@ -87,7 +87,7 @@ async fn meta(
     Query(OfProduct(id)): Query<OfProduct>,
 ) -> Result<Response> {
     let counts = match id.row() {
-        Some(row) => db::meta(&mut state.db.read().await?, row).await?,
+        Some(row) => db::meta(state.db.reads(), row).await?,
         None => None,
     };
     let meta = model::Meta::new(&id, counts.unwrap_or_default());

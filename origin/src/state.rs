@@ -7,7 +7,10 @@ use std::sync::{
 
 use tokio::sync::Semaphore;
 
-use crate::{cache_policy::CacheHeaders, config::Config, database::Database, metrics::Metrics};
+use crate::{
+    access_log::AccessLog, cache_policy::CacheHeaders, config::Config, database::Database,
+    metrics::Metrics,
+};
 
 /// The state behind every handler: one pointer to clone.
 #[derive(Clone, Debug)]
@@ -22,6 +25,8 @@ pub struct Shared {
     pub db: Database,
     /// Writes the cache fields of answers.
     pub cache_headers: CacheHeaders,
+    /// Lines about requests.
+    pub access_log: AccessLog,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// One permit for each byte of request bodies that may be held in memory.

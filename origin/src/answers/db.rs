@@ -1,10 +1,10 @@
 //! The statements of answers.
 
-use sqlx::{Row as _, postgres::PgRow};
+use tokio_postgres::Row;
 
 use super::model::{Answer, NewAnswer};
 use crate::{
-    database::{Conn, Statement},
+    database::{Conn, Reads, Statement},
     date::Date,
     error::Result,
     idempotency::{self, Claim, Created},
@@ -40,13 +40,9 @@ static LIST: Statement = Statement::new(
 );
 
 /// A page of a question's answers, with their photos.
-pub async fn list(conn: &mut Conn, question: i32, page: Page) -> Result<Vec<Answer>> {
-    let rows = LIST
-        .call()
-        .bind(question)
-        .bind(page.limit())
-        .bind(page.offset())
-        .rows(conn)
+pub async fn list(reads: &Reads, question: i32, page: Page) -> Result<Vec<Answer>> {
+    let rows = reads
+        .rows(&LIST, &[&question, &page.limit(), &page.offset()])
         .await?;
     let mut answers: Vec<Answer> = Vec::with_capacity(rows.len());
     for row in &rows {
@@ -62,7 +58,7 @@ pub async fn list(conn: &mut Conn, question: i32, page: Page) -> Result<Vec<Answ
     Ok(answers)
 }
 
-fn answer(row: &PgRow) -> Result<Answer> {
+fn answer(row: &Row) -> Result<Answer> {
     Ok(Answer {
         answer_id: row.try_get(0)?,
         body: row.try_get(1)?,

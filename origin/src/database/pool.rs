@@ -89,9 +89,10 @@ struct Link {
 }
 
 /// How often idle connections are tried.
-const CHECK_EVERY: Duration = Duration::from_secs(1);
+pub(super) const CHECK_EVERY: Duration = Duration::from_secs(1);
 /// Between attempts to connect: doubled from the first to the second after each failure.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
+pub(super) const BACKOFF: (Duration, Duration) =
+    (Duration::from_millis(20), Duration::from_millis(500));
 
 impl Pool {
     /// Begins to open connections; does not wait for any. Must be called in a Tokio runtime.
@@ -154,11 +155,6 @@ impl Pool {
     pub fn sizes(&self) -> (usize, usize) {
         let idle = self.shared.idle().len();
         (self.shared.open.load(Ordering::Relaxed), idle)
-    }
-
-    /// Whether two values are the same pool.
-    pub fn is_same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.shared, &other.shared)
     }
 
     /// Ends the idle connections and opens no more.

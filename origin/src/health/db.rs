@@ -3,7 +3,7 @@
 use sqlx::Row as _;
 
 use crate::{
-    database::{Conn, Statement},
+    database::{Conn, Reads, Statement},
     error::Result,
 };
 
@@ -49,7 +49,8 @@ static PROBLEMS: Statement = Statement::new(
 
 /// What keeps this origin from serving, each in a few words.
 pub async fn problems(conn: &mut Conn) -> Result<Vec<String>> {
-    texts(conn, &PROBLEMS).await
+    let rows = PROBLEMS.call().bind(&TABLES[..]).rows(conn).await?;
+    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
 static MISSING_TABLES: Statement = Statement::new(
@@ -60,12 +61,8 @@ static MISSING_TABLES: Statement = Statement::new(
 );
 
 /// The tables that are not there.
-pub async fn missing_tables(conn: &mut Conn) -> Result<Vec<String>> {
-    texts(conn, &MISSING_TABLES).await
-}
-
-async fn texts(conn: &mut Conn, statement: &'static Statement) -> Result<Vec<String>> {
-    let rows = statement.call().bind(&TABLES[..]).rows(conn).await?;
+pub async fn missing_tables(reads: &Reads) -> Result<Vec<String>> {
+    let rows = reads.rows(&MISSING_TABLES, &[&&TABLES[..]]).await?;
     rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 

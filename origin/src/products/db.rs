@@ -1,10 +1,10 @@
 //! The statements of the catalogue.
 
-use sqlx::{Row as _, postgres::PgRow};
+use tokio_postgres::Row;
 
 use super::model::{Feature, Photo, Product, Sku, Style};
 use crate::{
-    database::{Conn, Statement},
+    database::{Reads, Statement},
     date::Date,
     error::Result,
     page::Page,
@@ -35,13 +35,8 @@ static LIST: Statement = Statement::new(
 );
 
 /// A page of products.
-pub async fn list(conn: &mut Conn, page: Page) -> Result<Vec<Product>> {
-    let rows = LIST
-        .call()
-        .bind(page.limit())
-        .bind(page.offset())
-        .rows(conn)
-        .await?;
+pub async fn list(reads: &Reads, page: Page) -> Result<Vec<Product>> {
+    let rows = reads.rows(&LIST, &[&page.limit(), &page.offset()]).await?;
     rows.iter().map(product).collect()
 }
 
@@ -56,8 +51,8 @@ static GET: Statement = Statement::new(
 );
 
 /// A product and its features, if there is such a product.
-pub async fn get(conn: &mut Conn, id: i32) -> Result<Option<(Product, Vec<Feature>)>> {
-    let rows = GET.call().bind(id).rows(conn).await?;
+pub async fn get(reads: &Reads, id: i32) -> Result<Option<(Product, Vec<Feature>)>> {
+    let rows = reads.rows(&GET, &[&id]).await?;
     let Some(first) = rows.first() else {
         return Ok(None);
     };
@@ -73,7 +68,7 @@ pub async fn get(conn: &mut Conn, id: i32) -> Result<Option<(Product, Vec<Featur
     Ok(Some((product, features)))
 }
 
-fn product(row: &PgRow) -> Result<Product> {
+fn product(row: &Row) -> Result<Product> {
     Ok(Product {
         id: row.try_get(0)?,
         name: row.try_get(1)?,
@@ -109,14 +104,14 @@ static STYLES: Statement = Statement::new(
 );
 
 /// The styles of a product, ascending by id, if there is such a product.
-pub async fn styles(conn: &mut Conn, product: i32) -> Result<Option<Vec<Style>>> {
-    let rows = STYLES.call().bind(product).rows(conn).await?;
+pub async fn styles(reads: &Reads, product: i32) -> Result<Option<Vec<Style>>> {
+    let rows = reads.rows(&STYLES, &[&product]).await?;
     let mut product_exists = false;
     let mut styles = Vec::new();
     let mut photos: Vec<(i32, Photo)> = Vec::new();
     let mut skus: Vec<(i32, Sku)> = Vec::new();
     for row in &rows {
-        match row.try_get::<i16, _>(0)? {
+        match row.try_get::<_, i16>(0)? {
             0 => product_exists = true,
             1 => styles.push(style(row)?),
             2 => photos.push((row.try_get(2)?, photo(row)?)),
@@ -149,7 +144,7 @@ fn take_children<T>(
         .collect()
 }
 
-fn style(row: &PgRow) -> Result<Style> {
+fn style(row: &Row) -> Result<Style> {
     Ok(Style {
         style_id: row.try_get(1)?,
         name: row.try_get(3)?,
@@ -161,7 +156,7 @@ fn style(row: &PgRow) -> Result<Style> {
     })
 }
 
-fn photo(row: &PgRow) -> Result<Photo> {
+fn photo(row: &Row) -> Result<Photo> {
     Ok(Photo {
         id: row.try_get(1)?,
         thumbnail_url: row.try_get(4)?,
@@ -169,7 +164,7 @@ fn photo(row: &PgRow) -> Result<Photo> {
     })
 }
 
-fn sku(row: &PgRow) -> Result<Sku> {
+fn sku(row: &Row) -> Result<Sku> {
     Ok(Sku {
         id: row.try_get(1)?,
         quantity: row.try_get(6)?,
@@ -187,15 +182,15 @@ static RELATED: Statement = Statement::new(
 );
 
 /// The related products of a product, each once, if there is such a product.
-pub async fn related(conn: &mut Conn, product: i32) -> Result<Option<Vec<i32>>> {
-    let rows = RELATED.call().bind(product).rows(conn).await?;
+pub async fn related(reads: &Reads, product: i32) -> Result<Option<Vec<i32>>> {
+    let rows = reads.rows(&RELATED, &[&product]).await?;
     if rows.is_empty() {
         return Ok(None);
     }
     let mut seen = std::collections::HashSet::with_capacity(rows.len());
     let mut ids = Vec::with_capacity(rows.len());
     for row in &rows {
-        if let Some(id) = row.try_get::<Option<i32>, _>(0)?
+        if let Some(id) = row.try_get::<_, Option<i32>>(0)?
             && seen.insert(id)
         {
             ids.push(id);

@@ -1,10 +1,10 @@
 //! The statements of questions.
 
-use sqlx::{Row as _, postgres::PgRow};
+use tokio_postgres::Row;
 
 use super::model::{Answer, NewQuestion, Question};
 use crate::{
-    database::{Conn, Statement},
+    database::{Conn, Reads, Statement},
     date::Date,
     error::Result,
     idempotency::{self, Claim, Created},
@@ -52,19 +52,15 @@ static LIST: Statement = Statement::new(
 );
 
 /// A page of a product's questions, with all their answers.
-pub async fn list(conn: &mut Conn, product: i32, page: Page) -> Result<Vec<Question>> {
-    let rows = LIST
-        .call()
-        .bind(product)
-        .bind(page.limit())
-        .bind(page.offset())
-        .rows(conn)
+pub async fn list(reads: &Reads, product: i32, page: Page) -> Result<Vec<Question>> {
+    let rows = reads
+        .rows(&LIST, &[&product, &page.limit(), &page.offset()])
         .await?;
     let mut questions = Vec::new();
     let mut answers: Vec<(i32, Answer)> = Vec::new();
     let mut photos: Vec<(i32, i32, String)> = Vec::new();
     for row in &rows {
-        match row.try_get::<i16, _>(0)? {
+        match row.try_get::<_, i16>(0)? {
             0 => questions.push(question(row)?),
             1 => answers.push((row.try_get(2)?, answer(row)?)),
             _ => photos.push((row.try_get(2)?, row.try_get(1)?, row.try_get(3)?)),
@@ -97,7 +93,7 @@ fn assign(questions: &mut [Question], answers: Vec<(i32, Answer)>) {
     }
 }
 
-fn question(row: &PgRow) -> Result<Question> {
+fn question(row: &Row) -> Result<Question> {
     Ok(Question {
         question_id: row.try_get(1)?,
         question_body: row.try_get(3)?,
@@ -109,7 +105,7 @@ fn question(row: &PgRow) -> Result<Question> {
     })
 }
 
-fn answer(row: &PgRow) -> Result<Answer> {
+fn answer(row: &Row) -> Result<Answer> {
     Ok(Answer {
         id: row.try_get(1)?,
         body: row.try_get(3)?,

@@ -1,10 +1,10 @@
 //! The statements of reviews.
 
-use sqlx::{Row as _, postgres::PgRow};
+use tokio_postgres::Row;
 
 use super::model::{Characteristic, Counts, NewReview, Review};
 use crate::{
-    database::{Conn, Statement},
+    database::{Conn, Reads, Statement},
     date::Date,
     error::Result,
     idempotency::{self, Claim, Created},
@@ -95,14 +95,9 @@ static LIST_RELEVANT: Statement = list!(
 );
 
 /// A page of a product's reviews, with their photos.
-pub async fn list(conn: &mut Conn, product: i32, sort: Sort, page: Page) -> Result<Vec<Review>> {
-    let rows = sort
-        .statement()
-        .call()
-        .bind(product)
-        .bind(page.limit())
-        .bind(page.offset())
-        .rows(conn)
+pub async fn list(reads: &Reads, product: i32, sort: Sort, page: Page) -> Result<Vec<Review>> {
+    let rows = reads
+        .rows(sort.statement(), &[&product, &page.limit(), &page.offset()])
         .await?;
     let mut reviews: Vec<Review> = Vec::with_capacity(rows.len());
     for row in &rows {
@@ -118,7 +113,7 @@ pub async fn list(conn: &mut Conn, product: i32, sort: Sort, page: Page) -> Resu
     Ok(reviews)
 }
 
-fn review(row: &PgRow) -> Result<Review> {
+fn review(row: &Row) -> Result<Review> {
     Ok(Review {
         review_id: row.try_get(0)?,
         rating: row.try_get(1)?,
@@ -142,8 +137,8 @@ static META: Statement = Statement::new(
 );
 
 /// What is counted of a product's reviews, if there is anything.
-pub async fn meta(conn: &mut Conn, product: i32) -> Result<Option<Counts>> {
-    let Some(row) = META.call().bind(product).row(conn).await? else {
+pub async fn meta(reads: &Reads, product: i32) -> Result<Option<Counts>> {
+    let Some(row) = reads.row(&META, &[&product]).await? else {
         return Ok(None);
     };
     let ids: Vec<i32> = row.try_get(3)?;
