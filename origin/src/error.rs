@@ -451,7 +451,7 @@ impl From<tokio_postgres::Error> for Error {
             Some(code) => is_temporary(code.code()),
             None => error.is_closed() || reads::is_io(&error),
         };
-        let message = error.to_string().into();
+        let message = reads::describe(&error).into();
         if is_temporary {
             Self::Unavailable(message)
         } else {

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use percent_encoding::percent_decode_str;
 use rustls::{
     ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
@@ -99,12 +99,16 @@ fn roots(url: &PgConnectOptions) -> anyhow::Result<RootCertStore> {
         .query_pairs()
         .find(|(name, _)| name == "sslrootcert")
         .context("sslmode=verify-ca and verify-full need sslrootcert=FILE in the database's URL")?;
+    // As the driver writes what it was given: the name of a file.
+    let path = path.strip_prefix("file: ").unwrap_or(&path);
+    let unreadable = || format!("cannot read sslrootcert={path}");
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(path.as_ref())
-        .with_context(|| format!("cannot read sslrootcert {path}"))?
-    {
-        roots.add(certificate.with_context(|| format!("cannot read sslrootcert {path}"))?)?;
+    for certificate in CertificateDer::pem_file_iter(path).with_context(unreadable)? {
+        roots
+            .add(certificate.with_context(unreadable)?)
+            .with_context(unreadable)?;
     }
+    ensure!(!roots.is_empty(), "sslrootcert={path} holds no certificate");
     Ok(roots)
 }
 
@@ -146,5 +150,64 @@ impl ServerCertVerifier for AnyCertificate {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_postgres::config::Host;
+
+    use super::*;
+
+    fn url(text: &str) -> PgConnectOptions {
+        text.parse().expect("a URL")
+    }
+
+    #[test]
+    fn both_drivers_are_told_the_same() {
+        let url = url("postgres://app:p%40ss%20w%2Frd@db:5433/shop?sslmode=require");
+        let config = config(&url, Duration::from_millis(900));
+        assert_eq!(config.get_hosts(), [Host::Tcp("db".to_owned())]);
+        assert_eq!(config.get_ports(), [5433]);
+        assert_eq!(config.get_user(), Some("app"));
+        assert_eq!(config.get_password(), Some(&b"p@ss w/rd"[..]));
+        assert_eq!(config.get_dbname(), Some("shop"));
+        assert_eq!(config.get_ssl_mode(), SslMode::Require);
+        let options = options(&url, Duration::from_millis(900));
+        assert_eq!(config.get_options(), options.get_options());
+        assert_eq!(
+            config.get_application_name(),
+            options.get_application_name()
+        );
+    }
+
+    #[test]
+    fn a_socket_is_a_folder() {
+        let url = url("postgres://app@localhost/shop?host=/run/postgresql");
+        let config = config(&url, Duration::from_secs(1));
+        assert_eq!(config.get_hosts(), [Host::Unix("/run/postgresql".into())]);
+    }
+
+    #[test]
+    fn a_certificate_that_cannot_be_checked_is_an_error_that_names_its_file() {
+        for (query, expected) in [
+            ("sslmode=verify-full", "need sslrootcert=FILE"),
+            (
+                "sslmode=verify-full&sslrootcert=/no/such/file",
+                "sslrootcert=/no/such/file",
+            ),
+            (
+                "sslmode=verify-ca&sslrootcert=/dev/null",
+                "/dev/null holds no certificate",
+            ),
+        ] {
+            let url = url(&format!("postgres://app@db/shop?{query}"));
+            let error = tls(&url)
+                .err()
+                .map(|error| format!("{error:#}"))
+                .unwrap_or_default();
+            assert!(error.contains(expected), "{query}: {error}");
+        }
+        assert!(tls(&url("postgres://app@db/shop?sslmode=require")).is_ok());
     }
 }
