@@ -13,6 +13,7 @@ mod failure;
 mod health;
 mod idempotency;
 mod interactions;
+mod link;
 mod openapi;
 mod openapi_errors;
 mod outbox;
