@@ -202,6 +202,14 @@ impl ProxyHttp for Gateway {
         Ok(Some(ForcedFreshness::ForceExpired))
     }
 
+    fn cache_miss(&self, session: &mut Session, ctx: &mut Context) {
+        // Later the key has a variance in any case, if the answer that comes varies.
+        if session.cache.cache_key().get_variance_key().is_some() {
+            ctx.forward = Some(Forward::VaryMiss);
+        }
+        session.cache.cache_miss();
+    }
+
     fn cache_vary_filter(
         &self,
         meta: &CacheMeta,

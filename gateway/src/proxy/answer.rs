@@ -433,7 +433,10 @@ fn outcome(cache: &HttpCache, method: &Method, ctx: &Context) -> (Outcome, Optio
         CachePhase::Hit => (Outcome::Hit, None),
         CachePhase::Stale => (Outcome::Hit, Some("stale-if-error")),
         CachePhase::StaleUpdating => (Outcome::Hit, Some("stale-while-revalidate")),
-        CachePhase::Miss => (forward(Forward::UriMiss), ctx.refused),
+        CachePhase::Miss => (
+            forward(ctx.forward.unwrap_or(Forward::UriMiss)),
+            ctx.refused,
+        ),
         CachePhase::Expired | CachePhase::Revalidated | CachePhase::RevalidatedNoCache(_) => {
             (forward(ctx.forward.unwrap_or(Forward::Stale)), ctx.refused)
         }
