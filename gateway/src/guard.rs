@@ -17,6 +17,7 @@ use pingora::server::ShutdownWatch;
 use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
 
+use crate::dated::{Dated, NextDate};
 use crate::error::Problem;
 
 /// How long a refused connection is given to take its refusal.
@@ -74,6 +75,7 @@ impl<A: ServerApp + Send + Sync + 'static> ServerApp for Guarded<A> {
             return None;
         };
         let connection = Arc::new(Connection::new(self.bounds, Instant::now()));
+        let stream = Box::new(Dated::new(stream, connection.next_date.clone()));
         let serve = CONNECTION.scope(
             Arc::clone(&connection),
             self.app.process_new(stream, shutdown),
@@ -134,13 +136,20 @@ pub fn request_ended() {
         let bounds = connection.bounds;
         let due = Instant::now() + bounds.keepalive_timeout + bounds.header_timeout;
         *connection.header_due.lock() = Some(due);
+        connection.next_date.clear();
     });
+}
+
+/// Tells the connection when the answer that is written next was made. Does nothing outside a guarded connection.
+pub fn answer_dated(date: &HeaderValue) {
+    let _ = CONNECTION.try_with(|connection| connection.next_date.set(date.as_bytes()));
 }
 
 struct Connection {
     bounds: Bounds,
     /// When the header that is awaited has to be complete; `None` while a request is worked on.
     header_due: Mutex<Option<Instant>>,
+    next_date: NextDate,
 }
 
 impl Connection {
@@ -148,6 +157,7 @@ impl Connection {
         Self {
             bounds,
             header_due: Mutex::new(Some(now + bounds.header_timeout)),
+            next_date: NextDate::default(),
         }
     }
 

@@ -6,6 +6,7 @@ mod framing;
 mod invalidate;
 mod keep;
 mod refresh;
+mod stale;
 mod storage;
 mod uncacheable;
 
@@ -14,9 +15,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use http::header::{ACCEPT_RANGES, DATE, RANGE};
 use http::{HeaderName, Method, StatusCode};
 use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
+use pingora::proxy::{
+    FailToProxy, ProxyHttp, ProxyWarnLogContext, RangeType, Session, range_header_filter,
+};
 use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy, PeerOptions};
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_cache::key::HashBinary;
@@ -34,7 +38,8 @@ use crate::metrics::Metrics;
 use crate::policy::key::Key;
 use crate::policy::status::Forward;
 use crate::policy::storable::Rules;
-use crate::policy::{conditional, cors, request, vary};
+use crate::policy::time::http_date;
+use crate::policy::{conditional, cors, range, request, vary};
 use crate::site::Site;
 use crate::store::Store;
 use keep::CacheParts;
@@ -197,6 +202,14 @@ impl ProxyHttp for Gateway {
         Ok(Some(ForcedFreshness::ForceExpired))
     }
 
+    fn cache_miss(&self, session: &mut Session, ctx: &mut Context) {
+        // Later the key has a variance in any case, if the answer that comes varies.
+        if session.cache.cache_key().get_variance_key().is_some() {
+            ctx.forward = Some(Forward::VaryMiss);
+        }
+        session.cache.cache_miss();
+    }
+
     fn cache_vary_filter(
         &self,
         meta: &CacheMeta,
@@ -232,6 +245,7 @@ impl ProxyHttp for Gateway {
         ctx.lease = None; // the place of the attempt before is free
         let lease = self.pool.pick(&ctx.tried, Instant::now()).map_err(|none| {
             self.metrics.shed.inc();
+            ctx.shed = true;
             Error::because(ErrorType::HTTPStatus(503), "picking an origin", none).into_up()
         })?;
         let mut peer = HttpPeer::new(lease.node().address(), false, String::new());
@@ -281,6 +295,10 @@ impl ProxyHttp for Gateway {
         }
         ctx.answer_begun = true;
         ctx.upstream_status = Some(resp.status.as_u16());
+        if !resp.headers.contains_key(DATE) {
+            resp.insert_header(DATE, http_date(SystemTime::now()))?;
+        }
+        self.validate(session, resp, ctx)?;
         // Before the answer leaves: whoever reads it finds no older response here.
         self.invalidate_after(session, resp, ctx);
         // A body that fits is read as fast as the origin sends it, however slow the client is: others wait for it too. One
@@ -327,12 +345,29 @@ impl ProxyHttp for Gateway {
 
     fn should_serve_stale(
         &self,
-        _session: &mut Session,
-        _ctx: &mut Context,
+        session: &mut Session,
+        ctx: &mut Context,
         error: Option<&Error>,
     ) -> bool {
-        // Without an error this is stale-while-revalidate; the windows themselves are in the entry.
-        error.is_none_or(|error| *error.esource() == ErrorSource::Upstream)
+        // Without an error this is stale-while-revalidate; its window is in the entry.
+        error.is_none_or(|error| self.covers(session, ctx, error))
+    }
+
+    fn range_header_filter(
+        &self,
+        session: &mut Session,
+        resp: &mut ResponseHeader,
+        _ctx: &mut Context,
+    ) -> RangeType {
+        let client = session.req_header();
+        if client.headers.contains_key(RANGE)
+            && !range::applies(&client.method, &client.headers, &resp.headers)
+        {
+            // Adding a field to a header that has room for it does not fail.
+            let _ = resp.insert_header(ACCEPT_RANGES, "bytes");
+            return RangeType::None;
+        }
+        range_header_filter(client, resp, Some(range::RANGES_MAX + 1))
     }
 
     async fn response_filter(

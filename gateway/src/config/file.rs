@@ -159,6 +159,9 @@ impl<'t> File<'t> {
         if !is_set("cache", "heuristic") {
             config.cache.heuristic = false;
         }
+        if !is_set("cache", "store_set_cookie") {
+            config.cache.store_set_cookie = false;
+        }
         if !is_set("cache", "client_directives") {
             config.cache.client_directives = super::ClientDirectives::Ignore;
         }

@@ -65,7 +65,7 @@ impl Default for Upstream {
             connect_timeout: Duration::from_millis(500),
             read_timeout: Duration::from_secs(15),
             write_timeout: Duration::from_secs(15),
-            idle_timeout: Duration::from_secs(50),
+            idle_timeout: Duration::from_secs(4),
             pool_size: 64,
             attempts: 3,
             in_flight_max: 256,
@@ -155,6 +155,10 @@ pub struct Cache {
     /// Granted when the origin says nothing about it and nothing forbids it.
     #[serde(deserialize_with = "duration")]
     pub stale_if_error: Duration,
+    /// How long after its lifetime a response is served while no origin can be reached, if nothing forbids it and no
+    /// `stale-if-error` says otherwise.
+    #[serde(deserialize_with = "duration")]
+    pub stale_if_unreachable: Duration,
     /// Whether a response without a lifetime gets one from its `Last-Modified`; by default only when there are no routes.
     pub heuristic: bool,
     /// The longest lifetime found so.
@@ -170,13 +174,13 @@ pub struct Cache {
     /// Request headers a response may vary on; left out means any.
     #[serde(deserialize_with = "some_header_names")]
     pub vary: Option<Vec<HeaderName>>,
-    /// Whether a response with `Set-Cookie` may be kept.
+    /// Whether a response with `Set-Cookie` and a stated lifetime may be kept; by default only when there are no routes.
     pub store_set_cookie: bool,
     /// Tags of one object at most; an answer with more is not kept.
     pub tags_max: usize,
     /// Bytes of one tag at most; an answer with a longer one is not kept.
     pub tag_bytes_max: usize,
-    /// Whether `CDN-Cache-Control`, `Cache-Groups` and `Cache-Group-Invalidation` are removed from what clients get.
+    /// Whether `CDN-Cache-Control`, `Surrogate-Control`, `Cache-Groups` and `Cache-Group-Invalidation` are removed from what clients get.
     pub strip_cache_headers: bool,
 }
 
@@ -193,13 +197,17 @@ impl Default for Cache {
             fresh_max: Duration::from_secs(365 * 86_400),
             stale_while_revalidate: Duration::ZERO,
             stale_if_error: Duration::ZERO,
+            stale_if_unreachable: Duration::from_secs(86_400),
             heuristic: true,
             heuristic_max: Duration::from_secs(86_400),
-            targeted: vec![HeaderName::from_static("cdn-cache-control")],
+            targeted: vec![
+                HeaderName::from_static("cdn-cache-control"),
+                HeaderName::from_static("surrogate-control"),
+            ],
             marked_only: false,
             client_directives: ClientDirectives::Obey,
             vary: None,
-            store_set_cookie: false,
+            store_set_cookie: true,
             tags_max: 64,
             tag_bytes_max: 128,
             strip_cache_headers: true,

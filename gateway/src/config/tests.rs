@@ -59,6 +59,7 @@ fn defaults_fit_a_small_machine_and_any_origin() {
     assert!(
         config.cache.heuristic && config.http.cache_unmatched && config.cache.strip_cache_headers
     );
+    assert!(config.cache.store_set_cookie);
     assert_eq!(config.cache.client_directives, ClientDirectives::Obey);
     assert_eq!(config.upstream.nodes[0].weight, 1);
 }
@@ -67,7 +68,8 @@ fn defaults_fit_a_small_machine_and_any_origin() {
 fn routes_turn_general_defaults_off_unless_the_file_says_otherwise() {
     let route = "[[route]]\npath = \"/a\"\n";
     let config = parse(&format!("{NODES}{route}")).unwrap();
-    assert!(!config.cache.heuristic && !config.http.cache_unmatched);
+    assert!(!config.cache.heuristic && !config.cache.store_set_cookie);
+    assert!(!config.http.cache_unmatched);
     assert_eq!(config.cache.client_directives, ClientDirectives::Ignore);
     assert!(config.routes[0].cache);
     assert_eq!(

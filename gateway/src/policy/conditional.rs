@@ -31,7 +31,7 @@ pub fn not_modified(request: &HeaderMap, stored: &HeaderMap) -> bool {
 }
 
 /// An entity tag without its mark of weakness: validation of a cached response compares weakly (RFC 9110 13.1.2).
-fn opaque(tag: &[u8]) -> &[u8] {
+pub(super) fn opaque(tag: &[u8]) -> &[u8] {
     tag.strip_prefix(b"W/").unwrap_or(tag)
 }
 

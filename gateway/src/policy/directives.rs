@@ -9,6 +9,7 @@ use http::header::CACHE_CONTROL;
 use http::{HeaderMap, HeaderName};
 use sfv::{BareItem, Dictionary, ListEntry, Parser, StringRef, TokenRef};
 
+use super::surrogate;
 use super::time::delta;
 
 /// The response directives this cache knows.
@@ -88,10 +89,13 @@ impl Directives {
 
     /// Reads the first of the targeted fields that is there and well-formed (RFC 9213 2.2).
     ///
-    /// An empty field, one that is no dictionary, and one that gives a known directive a value of the wrong type are
+    /// [`surrogate`] has its own, older syntax. An empty field, one that is no dictionary, and one that gives a known directive a value of the wrong type are
     /// passed over as if they were missing.
     pub fn from_targeted(response: &HeaderMap, fields: &[HeaderName]) -> Option<Self> {
         fields.iter().find_map(|field| {
+            if *field == surrogate::SURROGATE_CONTROL {
+                return surrogate::read(response);
+            }
             let text = joined(response, field)?;
             let members: Dictionary = Parser::new(&text).parse().ok()?;
             if members.is_empty() {
@@ -268,10 +272,15 @@ impl Argument<'_> {
     }
 }
 
-/// Splits a `Cache-Control` line at the commas outside quotes.
+/// The directives of a `Cache-Control` line.
+pub(super) fn members(line: &[u8]) -> impl Iterator<Item = Member<'_>> {
+    pieces(line).map(read_member)
+}
+
+/// Splits a line at the commas outside quotes, and leaves out what is empty.
 ///
 /// A quote that is never closed is an ordinary character: a restriction behind it still counts.
-pub(super) fn members(line: &[u8]) -> impl Iterator<Item = Member<'_>> {
+pub(super) fn pieces(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = line;
     std::iter::from_fn(move || {
         while !rest.is_empty() {
@@ -279,7 +288,7 @@ pub(super) fn members(line: &[u8]) -> impl Iterator<Item = Member<'_>> {
             let member = rest[..end].trim_ascii();
             rest = rest.get(end + 1..).unwrap_or_default();
             if !member.is_empty() {
-                return Some(read_member(member));
+                return Some(member);
             }
         }
         None

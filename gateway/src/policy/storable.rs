@@ -45,7 +45,7 @@ pub struct Rules {
     pub stale_while_revalidate: Duration,
     /// Granted when the response says nothing about it and nothing forbids it.
     pub stale_if_error: Duration,
-    /// Whether a response with `Set-Cookie` may be kept.
+    /// Whether a response with `Set-Cookie` may be kept, if it states its lifetime.
     pub store_set_cookie: bool,
     /// Whether `Cache-Control: no-store` of a request forbids keeping its answer (RFC 9111 5.2.1.5).
     pub obey_request: bool,
@@ -237,10 +237,10 @@ fn judge(exchange: &Exchange<'_>, rules: &Rules) -> Result<Lifetime, Reason> {
     }
     let directives = targeted.unwrap_or_else(|| Directives::from_cache_control(exchange.response));
     check_directives(exchange, rules, &directives)?;
-    check_set_cookie(exchange.response, rules, &directives)?;
     let vary = vary::names(exchange.response, &rules.vary)?;
     let tags = tags(exchange.response, &rules.tags)?;
     let (stated, source) = lifetime(exchange, rules, &directives, is_targeted)?;
+    check_set_cookie(exchange.response, rules, &directives, source)?;
     let lifetime = Lifetime {
         vary,
         tags,
@@ -293,15 +293,19 @@ fn check_directives(
     Ok(())
 }
 
-/// A cookie for one user is never handed to another: by default such a response is not kept at all.
+/// `Set-Cookie` does not keep a response from being shared (RFC 9111 7.3), but where nothing was said about sharing, or the
+/// rules are stricter, a cookie for one user is not handed to another.
 fn check_set_cookie(
     response: &HeaderMap,
     rules: &Rules,
     directives: &Directives,
+    source: Source,
 ) -> Result<(), Reason> {
+    let is_allowed =
+        rules.store_set_cookie && !matches!(source, Source::Heuristic | Source::Unknown);
     let is_omitted = directives.private.fields().contains(&SET_COOKIE)
         || directives.no_cache.fields().contains(&SET_COOKIE);
-    if response.contains_key(SET_COOKIE) && !rules.store_set_cookie && !is_omitted {
+    if response.contains_key(SET_COOKIE) && !is_allowed && !is_omitted {
         return Err(Reason::SetCookie);
     }
     Ok(())
@@ -408,8 +412,8 @@ fn has_validator(response: &HeaderMap) -> bool {
     response.contains_key(ETAG) || response.contains_key(LAST_MODIFIED)
 }
 
-/// Fields bound to one connection (RFC 9110 7.6.1, RFC 9111 3.1), and `Age`, which is computed anew.
-const HOP_BY_HOP: [HeaderName; 11] = [
+/// Fields bound to one connection (RFC 9110 7.6.1, RFC 9111 3.1).
+const HOP_BY_HOP: [HeaderName; 10] = [
     CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
@@ -420,24 +424,28 @@ const HOP_BY_HOP: [HeaderName; 11] = [
     TRAILER,
     TRANSFER_ENCODING,
     UPGRADE,
-    AGE,
 ];
 
-fn omitted(response: &HeaderMap, directives: &Directives) -> Vec<HeaderName> {
+/// The fields that end with one connection: those that always do, and those that `Connection` names.
+pub(super) fn bound_to_connection(response: &HeaderMap) -> Vec<HeaderName> {
     let nominated = response
         .get_all(CONNECTION)
         .iter()
         .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
         .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok());
+    HOP_BY_HOP.into_iter().chain(nominated).collect()
+}
+
+fn omitted(response: &HeaderMap, directives: &Directives) -> Vec<HeaderName> {
     let listed = directives
         .private
         .fields()
         .iter()
         .chain(directives.no_cache.fields())
         .cloned();
-    let mut names: Vec<_> = HOP_BY_HOP
+    let mut names: Vec<_> = bound_to_connection(response)
         .into_iter()
-        .chain(nominated)
+        .chain([AGE])
         .chain(listed)
         .filter(|name| response.contains_key(name))
         .collect();

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// The largest delta-seconds that is told apart from larger ones (RFC 9111 1.2.2).
 pub const DELTA_MAX: Duration = Duration::from_secs(1 << 31);
@@ -44,6 +44,13 @@ pub fn date(headers: &HeaderMap, name: &HeaderName) -> DateField {
         .map_or(DateField::Invalid, DateField::At)
 }
 
+/// A time as a header field has it.
+pub fn http_date(at: SystemTime) -> HeaderValue {
+    let text = httpdate::fmt_http_date(at);
+    // A date is letters, digits and punctuation, which every field may hold.
+    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
 /// Reads delta-seconds: digits only, anything above [`DELTA_MAX`] is [`DELTA_MAX`].
 pub fn delta(digits: &[u8]) -> Option<Duration> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
@@ -59,7 +66,6 @@ pub fn delta(digits: &[u8]) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
     use http::header::EXPIRES;
 
     use super::*;

@@ -13,10 +13,11 @@ use pingora_cache::{CachePhase, HttpCache};
 
 use super::{Context, Gateway, X_REQUEST_ID, framing};
 use crate::error::Problem;
+use crate::guard;
 use crate::policy::request::Bypass;
 use crate::policy::route::Target;
 use crate::policy::status::{CacheStatus, Forward, Outcome};
-use crate::policy::{auth, cors};
+use crate::policy::{auth, cors, surrogate};
 
 static CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 static CDN_CACHE_CONTROL: HeaderName = HeaderName::from_static("cdn-cache-control");
@@ -52,7 +53,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// An ignored body is bounded by what Pingora's buffer for a second attempt holds.
 const REPLAY_BYTES_MAX: u64 = 64 * 1024;
 
-/// Methods that are passed on; CONNECT, TRACE and inventions are not.
+/// Methods that are served everywhere they are allowed. Where no routes are configured, inventions are passed on too.
 const METHODS: [Method; 7] = [
     Method::GET,
     Method::HEAD,
@@ -62,6 +63,9 @@ const METHODS: [Method; 7] = [
     Method::DELETE,
     Method::OPTIONS,
 ];
+
+/// Methods that are for proxies, and would make an origin behind a second one forget what it keeps.
+const NEVER_PASSED: [&str; 4] = ["CONNECT", "TRACE", "PURGE", "BAN"];
 
 impl Gateway {
     /// Lets a request in, or answers it: true when it is answered.
@@ -99,7 +103,7 @@ impl Gateway {
             return self.refuse(session, ctx, &problem, true).await;
         }
         match self.site.resolve(path, req.uri.query()) {
-            Ok(target) if METHODS.contains(&req.method) => ctx.target = Some(target),
+            Ok(target) if self.passes(&req.method) => ctx.target = Some(target),
             Ok(target) => return self.refuse_method(session, ctx, &target).await,
             Err(bad) => {
                 let problem =
@@ -108,6 +112,12 @@ impl Gateway {
             }
         }
         self.admit_body(session, ctx).await
+    }
+
+    /// Whether a method is passed on at all; which ones a route accepts is its own affair.
+    fn passes(&self, method: &Method) -> bool {
+        METHODS.contains(method)
+            || self.config.routes.is_empty() && !NEVER_PASSED.contains(&method.as_str())
     }
 
     /// What is wrong with a request as such.
@@ -299,7 +309,10 @@ impl Gateway {
             Some(query) => upstream.set_raw_path(format!("{}?{query}", target.path).as_bytes())?,
             None => upstream.set_raw_path(target.path.as_bytes())?,
         }
-        for name in OVERRIDES.iter().chain([&FORWARDED]) {
+        for name in OVERRIDES
+            .iter()
+            .chain([&FORWARDED, &surrogate::SURROGATE_CAPABILITY])
+        {
             upstream.remove_header(name);
         }
         let client = session
@@ -331,6 +344,10 @@ impl Gateway {
             upstream.insert_header(&X_FORWARDED_HOST, key.host())?;
             // One representation a key: the origin answers without a content coding.
             upstream.insert_header(header::ACCEPT_ENCODING, "identity")?;
+            if self.rules.targeted.contains(&surrogate::SURROGATE_CONTROL) {
+                upstream
+                    .insert_header(&surrogate::SURROGATE_CAPABILITY, surrogate::capability())?;
+            }
             if target.route.is_some() {
                 upstream.remove_header(&header::COOKIE);
                 upstream.remove_header(&header::AUTHORIZATION);
@@ -356,6 +373,7 @@ impl Gateway {
         if self.config.cache.strip_cache_headers {
             for name in [
                 &CDN_CACHE_CONTROL,
+                &surrogate::SURROGATE_CONTROL,
                 &CACHE_GROUPS,
                 &CACHE_GROUP_INVALIDATION,
                 &SURROGATE_KEY,
@@ -370,6 +388,13 @@ impl Gateway {
             .and_then(|target| target.prefix.as_deref())
         {
             prepend_to_location(resp, prefix)?;
+        }
+        let validated = session.cache.upstream_used() && session.cache.maybe_cache_meta().is_some();
+        if let Some(age) = ctx.age_sent.filter(|_| validated) {
+            resp.insert_header(header::AGE, age.as_secs())?;
+        }
+        if let Some(date) = resp.headers.get(header::DATE) {
+            guard::answer_dated(date);
         }
         let status = self.cache_status(session, ctx);
         resp.insert_header(&CACHE_STATUS, status)?;
@@ -408,7 +433,10 @@ fn outcome(cache: &HttpCache, method: &Method, ctx: &Context) -> (Outcome, Optio
         CachePhase::Hit => (Outcome::Hit, None),
         CachePhase::Stale => (Outcome::Hit, Some("stale-if-error")),
         CachePhase::StaleUpdating => (Outcome::Hit, Some("stale-while-revalidate")),
-        CachePhase::Miss => (forward(Forward::UriMiss), ctx.refused),
+        CachePhase::Miss => (
+            forward(ctx.forward.unwrap_or(Forward::UriMiss)),
+            ctx.refused,
+        ),
         CachePhase::Expired | CachePhase::Revalidated | CachePhase::RevalidatedNoCache(_) => {
             (forward(ctx.forward.unwrap_or(Forward::Stale)), ctx.refused)
         }

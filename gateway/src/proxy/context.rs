@@ -1,7 +1,9 @@
 //! What one request carries from filter to filter.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
+
+use http::HeaderMap;
 
 use super::refresh::Pinned;
 use crate::balance::Lease;
@@ -9,6 +11,7 @@ use crate::policy::key::Key;
 use crate::policy::request::{Bypass, Demand};
 use crate::policy::route::Target;
 use crate::policy::status::Forward;
+use crate::policy::update::Unfit;
 use crate::purge::Sequence;
 
 /// The state of one request.
@@ -44,6 +47,12 @@ pub struct Context {
     pub(super) drained: bool,
     /// The entry this background refresh is about.
     pub(super) pinned: Option<Pinned>,
+    /// What the origin's 304 makes of the stored fields, or why it fits them not.
+    pub(super) validated: Option<Result<HeaderMap, Unfit>>,
+    /// The age of an answer that came with one.
+    pub(super) age_sent: Option<Duration>,
+    /// No origin takes one more request.
+    pub(super) shed: bool,
     /// Bytes of the request body so far.
     pub(super) body_bytes: u64,
 }
@@ -67,6 +76,9 @@ impl Context {
             arrived: now,
             drained: false,
             pinned: None,
+            validated: None,
+            age_sent: None,
+            shed: false,
             body_bytes: 0,
         }
     }

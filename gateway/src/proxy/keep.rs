@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use http::Method;
+use http::{HeaderMap, Method, StatusCode, header};
+use pingora::Result;
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 use pingora_cache::lock::{CacheKeyLockImpl, CacheLock};
@@ -15,6 +16,7 @@ use super::{Context, Gateway};
 use crate::config::{ClientDirectives, Config};
 use crate::policy::groups::TagLimits;
 use crate::policy::storable::{self, Decision, Exchange, Lifetime, Rules};
+use crate::policy::update;
 use crate::policy::vary::VaryRules;
 use crate::store::{Freshness, Store};
 
@@ -30,7 +32,7 @@ pub(super) struct CacheParts {
 
 impl CacheParts {
     pub(super) fn leak(store: &Arc<Store>, config: &Config) -> Self {
-        let storage = CacheStorage::new(Arc::clone(store));
+        let storage = CacheStorage::new(Arc::clone(store), config.cache.stale_if_unreachable);
         let uncacheable = UncacheableMemory::new(config.cache.uncacheable_ttl);
         Self {
             storage: Box::leak(Box::new(storage)),
@@ -64,6 +66,30 @@ pub(super) fn rules(config: &Config) -> Rules {
 }
 
 impl Gateway {
+    /// Before an origin's 304 is used: what it makes of the stored fields. Without it Pingora would take over a few fields only,
+    /// and those of a 304 about another representation too.
+    pub(super) fn validate(
+        &self,
+        session: &Session,
+        resp: &mut ResponseHeader,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        if resp.status != StatusCode::NOT_MODIFIED {
+            return Ok(());
+        }
+        let Some(meta) = session.cache.maybe_cache_meta() else {
+            return Ok(());
+        };
+        let (stored, now) = (meta.headers(), SystemTime::now());
+        let merged = update::freshened(stored, &resp.headers, now, &self.rules.tags);
+        if merged.is_err() {
+            // Pingora merges as well: nothing of this one may get into the answer.
+            *resp = ResponseHeader::build_no_case(StatusCode::NOT_MODIFIED, None)?;
+        }
+        ctx.validated = Some(merged);
+        Ok(())
+    }
+
     /// Decides whether an origin's answer is kept, and on what terms.
     pub(super) fn keep(
         &self,
@@ -74,8 +100,24 @@ impl Gateway {
         let Some(key) = ctx.key.clone() else {
             return RespCacheable::Uncacheable(NoCacheReason::NeverEnabled);
         };
+        let freshened;
+        let resp = match ctx.validated.take() {
+            None => resp,
+            Some(Ok(headers)) => {
+                freshened = with_headers(resp, headers);
+                &freshened
+            }
+            // The stored response answers this request, and stays as stale as it was. The next answer may fit again.
+            Some(Err(unfit)) => {
+                ctx.refused = Some(unfit.as_str());
+                return RespCacheable::Uncacheable(NoCacheReason::UpstreamError);
+            }
+        };
         match storable::decide(&exchange(session, resp, ctx), &self.rules) {
             Decision::Store(lifetime) => {
+                if resp.headers.contains_key(header::AGE) {
+                    ctx.age_sent = Some(lifetime.initial_age);
+                }
                 let plan = FillPlan {
                     key,
                     freshness: freshness(&lifetime, Instant::now()),
@@ -124,6 +166,14 @@ fn freshness(lifetime: &Lifetime, now: Instant) -> Freshness {
         stale_if_error: lifetime.stale_if_error,
         must_revalidate: lifetime.must_revalidate,
     }
+}
+
+/// A response with the status of `resp` and these fields.
+fn with_headers(resp: &ResponseHeader, headers: HeaderMap) -> ResponseHeader {
+    let (mut parts, ()) = http::Response::new(()).into_parts();
+    parts.status = resp.status;
+    parts.headers = headers;
+    ResponseHeader::from(parts)
 }
 
 /// The fields of a response that are kept: all but those bound to a connection or named as private.

@@ -21,6 +21,7 @@ use rustc_hash::FxHashMap;
 use super::refresh::Pinned;
 use crate::policy::freshness::Left;
 use crate::policy::key::Key;
+use crate::policy::stale::{self, Failure};
 use crate::purge::{Scope, Sequence};
 use crate::store::{BodyReader, FillWriter, Freshness, Head, NewFill, Object, Store};
 
@@ -43,14 +44,22 @@ pub(super) struct CacheStorage {
     store: Arc<Store>,
     /// Fills whose own request has not yet fetched its reader: a purge may already have hidden them from lookups.
     begun: Mutex<FxHashMap<u64, Arc<Object>>>,
+    /// How long what is stale is served while no origin can be reached.
+    unreachable: Duration,
 }
 
 impl CacheStorage {
-    pub(super) fn new(store: Arc<Store>) -> Self {
+    pub(super) fn new(store: Arc<Store>, unreachable: Duration) -> Self {
         Self {
             store,
             begun: Mutex::default(),
+            unreachable,
         }
+    }
+
+    fn hit(&self, object: Arc<Object>) -> (CacheMeta, HitHandler) {
+        let reader = BodyReader::new(&object);
+        (meta_of(object, self.unreachable), Box::new(Hit { reader }))
     }
 }
 
@@ -66,7 +75,7 @@ impl Storage for CacheStorage {
             .store
             .lookup(&key.primary_bin(), key.primary_key(), variance);
         let pinned = || key.extensions.get::<Pinned>()?.find(variance);
-        Ok(found.or_else(pinned).map(hit))
+        Ok(found.or_else(pinned).map(|object| self.hit(object)))
     }
 
     async fn lookup_streaming_write(
@@ -81,7 +90,8 @@ impl Storage for CacheStorage {
         else {
             return self.lookup(key, trace).await;
         };
-        Ok(self.begun.lock().remove(&id).map(hit))
+        let object = self.begun.lock().remove(&id);
+        Ok(object.map(|object| self.hit(object)))
     }
 
     async fn get_miss_handler(
@@ -160,29 +170,34 @@ fn head_of(meta: &CacheMeta) -> Head {
     }
 }
 
-fn hit(object: Arc<Object>) -> (CacheMeta, HitHandler) {
-    let reader = BodyReader::new(&object);
-    (meta_of(object), Box::new(Hit { reader }))
-}
-
 /// The moment that every entry claims as its making. Pingora drops variants made before the first one; ours leave
 /// together, so all share one moment and that rule never strikes. Freshness and age come from the store's own clock.
 const MADE: SystemTime = UNIX_EPOCH;
 
 /// Metadata for a response that is not stored yet.
 pub(super) fn new_meta(plan: FillPlan, header: ResponseHeader, now: SystemTime) -> CacheMeta {
-    let mut meta = meta_with(&plan.freshness, header, now, plan.freshness.stored_at);
+    let granted = plan.freshness.stale_if_error;
+    let mut meta = meta_with(
+        &plan.freshness,
+        header,
+        granted,
+        now,
+        plan.freshness.stored_at,
+    );
     meta.extensions_mut().insert(plan);
     meta
 }
 
-fn meta_of(object: Arc<Object>) -> CacheMeta {
+/// Metadata of a stored response. Its window for errors is the longest there is, the one without an origin: whether it holds for
+/// an error at hand is decided then.
+fn meta_of(object: Arc<Object>, unreachable: Duration) -> CacheMeta {
     let (mut parts, ()) = http::Response::new(()).into_parts();
     parts.status = object.head.status;
     parts.headers = object.head.headers.clone();
     let mut meta = meta_with(
         &object.freshness,
         ResponseHeader::from(parts),
+        stale_window(&object.freshness, Failure::Unreachable, unreachable),
         SystemTime::now(),
         Instant::now(),
     );
@@ -193,11 +208,26 @@ fn meta_of(object: Arc<Object>) -> CacheMeta {
     meta
 }
 
+/// How long past its lifetime a response covers for a failure.
+pub(super) fn stale_window(
+    freshness: &Freshness,
+    failure: Failure,
+    unreachable: Duration,
+) -> Duration {
+    stale::window(
+        failure,
+        freshness.must_revalidate,
+        freshness.stale_if_error,
+        unreachable,
+    )
+}
+
 /// Puts monotonic freshness into the wall-clock terms of Pingora's metadata, as seen at this moment: a clock that jumps
 /// moves both ends alike.
 fn meta_with(
     freshness: &Freshness,
     header: ResponseHeader,
+    on_error: Duration,
     now: SystemTime,
     at: Instant,
 ) -> CacheMeta {
@@ -212,7 +242,7 @@ fn meta_with(
         fresh_until,
         MADE,
         whole_seconds(freshness.stale_while_revalidate),
-        whole_seconds(freshness.stale_if_error),
+        whole_seconds(on_error),
         header,
     );
     meta.set_epoch_override(now.checked_sub(freshness.age(at)).unwrap_or(MADE));

@@ -246,3 +246,21 @@ async fn a_client_of_http_1_0_needs_no_host_where_there_is_only_one() {
         Some(400)
     );
 }
+
+#[tokio::test]
+async fn a_url_whose_variant_is_missing_is_told_from_one_that_is_unknown() {
+    let origin =
+        FakeOrigin::start(|_| Reply::fresh("page").header("Vary", "Accept-Language")).await;
+    let gateway = Gateway::general(&[&origin]).await;
+    for (language, reason) in [("en", "fwd=uri-miss;"), ("de", "fwd=vary-miss;")] {
+        let answer = gateway
+            .client()
+            .send(&get("/page").header("Accept-Language", language))
+            .await;
+        let status = answer.cache_status();
+        assert!(
+            status.contains(reason) && status.contains("stored"),
+            "{answer:#?}"
+        );
+    }
+}

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::support::{
-    FakeOrigin, Gate, Gateway, Reply, assert_hit, assert_miss, assert_problem, expire, get, until,
+    FakeOrigin, Gate, Gateway, Reply, assert_hit, assert_problem, expire, get, until,
 };
 
 /// Stale on arrival by one second, with this window.
@@ -49,7 +49,7 @@ async fn a_server_error_is_covered_by_what_is_kept() {
     for status in [500, 502, 503, 504] {
         let origin = good_once(move || Reply::new(status, "down")).await;
         let gateway = Gateway::general(&[&origin]).await;
-        assert_miss(&gateway.client().get("/page").await);
+        assert!(!gateway.client().get("/page").await.is_hit());
         assert_serves_stale(&gateway).await;
     }
 }
@@ -257,4 +257,71 @@ async fn a_validated_answer_is_fresh_again_and_shows_its_new_fields() {
         ("same", Some("max-age=3600"))
     );
     assert_eq!(origin.count(), 2);
+}
+
+/// What a stale answer with this control field gives when the origin then does that.
+async fn stale_answer(control: &'static str, then: fn() -> Reply) -> u16 {
+    let asked = AtomicUsize::new(0);
+    let origin = FakeOrigin::start(move |_| match asked.fetch_add(1, Ordering::SeqCst) {
+        0 => Reply::new(200, "good")
+            .header("Cache-Control", control)
+            .header("ETag", "\"v\"")
+            .header("Age", "61"),
+        _ => then(),
+    })
+    .await;
+    let gateway = Gateway::general(&[&origin]).await;
+    gateway.client().get("/page").await;
+    gateway.client().get("/page").await.status
+}
+
+#[tokio::test]
+async fn an_origin_that_cannot_be_reached_is_covered_unless_that_is_forbidden() {
+    assert_eq!(stale_answer("max-age=60", Reply::hang_up).await, 200);
+    for forbidden in [
+        "max-age=60, must-revalidate",
+        "max-age=60, proxy-revalidate",
+        "max-age=60, no-cache",
+        "s-maxage=60",
+    ] {
+        assert_eq!(
+            stale_answer(forbidden, Reply::hang_up).await,
+            502,
+            "{forbidden}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_error_that_the_origin_answers_is_covered_only_where_it_was_granted() {
+    let error = || Reply::new(503, "down");
+    assert_eq!(stale_answer("max-age=60", error).await, 503);
+    assert_eq!(
+        stale_answer("max-age=60, stale-if-error=60", error).await,
+        200
+    );
+}
+
+#[tokio::test]
+async fn a_request_that_no_origin_takes_is_covered_by_what_is_stale() {
+    let never = Gate::closed();
+    let held = never.clone();
+    let origin = FakeOrigin::start(move |request| match request.target.as_str() {
+        "/slow" => Reply::new(200, "slow").held(&held),
+        _ => Reply::new(200, "good")
+            .header("Cache-Control", "max-age=60")
+            .header("ETag", "\"v\"")
+            .header("Age", "61"),
+    })
+    .await;
+    let gateway = Gateway::with(&[&origin], "upstream.in_flight_max = 1").await;
+    gateway.client().get("/page").await;
+    let mut slow = gateway.client().connect().await;
+    slow.write(&get("/slow")).await;
+    never.reached(1).await;
+    let answer = gateway.client().get("/page").await;
+    assert_hit(&answer);
+    assert_eq!(answer.text(), "good");
+    assert_problem(&gateway.client().get("/unknown").await, 503);
+    never.open();
 }

@@ -47,7 +47,8 @@ pub(crate) fn assert_hit(answer: &Answer) {
 pub(crate) fn assert_miss(answer: &Answer) {
     let status = answer.cache_status();
     assert!(
-        status.contains("fwd=uri-miss") && status.contains("stored"),
+        (status.contains("fwd=uri-miss") || status.contains("fwd=vary-miss"))
+            && status.contains("stored"),
         "expected a miss: {answer:#?}"
     );
     assert!(

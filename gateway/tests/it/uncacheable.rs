@@ -10,7 +10,9 @@ async fn answers_that_forbid_it_are_never_stored() {
         "/no-store" => Reply::new(200, "x").header("Cache-Control", "no-store, max-age=60"),
         "/private" => Reply::new(200, "x").header("Cache-Control", "private, max-age=60"),
         "/class-n" => Reply::new(200, "x").header("Cache-Control", "private, no-store"),
-        "/cookie" => Reply::fresh("x").header("Set-Cookie", "id=1"),
+        "/cookie" => Reply::new(200, "x")
+            .header("Last-Modified", "Sun, 06 Nov 1994 08:49:37 GMT")
+            .header("Set-Cookie", "id=1"),
         "/failure" => Reply::new(500, "x").header("Cache-Control", "no-store"),
         "/vary-any" => Reply::fresh("x").header("Vary", "*"),
         "/bad-groups" => Reply::fresh("x").header("Cache-Groups", "not a list of strings"),
@@ -177,4 +179,89 @@ async fn a_key_that_was_uncacheable_is_kept_once_it_is_cacheable_and_without_any
     let hit = client.get("/products").await;
     assert_hit(&hit);
     assert_eq!(hit.text(), "None");
+}
+
+#[tokio::test]
+async fn must_understand_lifts_no_store_only_for_a_status_that_is_known() {
+    let origin = FakeOrigin::start(|request| {
+        let control = "max-age=60, no-store, must-understand";
+        let status = if request.target == "/known" { 200 } else { 299 };
+        Reply::new(status, "x").header("Cache-Control", control)
+    })
+    .await;
+    let gateway = Gateway::general(&[&origin]).await;
+    gateway.client().get("/known").await;
+    assert_hit(&gateway.client().get("/known").await);
+    assert_not_stored(&gateway.client(), &origin, "/unknown").await;
+}
+
+#[tokio::test]
+async fn must_understand_forbids_a_status_that_is_not_known() {
+    let origin = FakeOrigin::start(|_| {
+        Reply::new(299, "x").header("Cache-Control", "max-age=60, must-understand")
+    })
+    .await;
+    let gateway = Gateway::general(&[&origin]).await;
+    let passed = gateway.client().get("/page").await;
+    assert!(
+        passed.cache_status().contains("detail=not-understood"),
+        "{passed:#?}"
+    );
+    assert_not_stored(&gateway.client(), &origin, "/page").await;
+}
+
+#[tokio::test]
+async fn a_cookie_is_shared_where_the_origin_states_a_lifetime_and_no_routes_say_otherwise() {
+    let origin = FakeOrigin::start(|_| Reply::fresh("x").header("Set-Cookie", "a=b")).await;
+    let gateway = Gateway::general(&[&origin]).await;
+    gateway.client().get("/page").await;
+    let hit = gateway.client().get("/page").await;
+    assert_hit(&hit);
+    assert_eq!(hit.header("set-cookie"), Some("a=b"));
+    let site = Gateway::with(&[&origin], "[[route]]\npath = \"/page\"").await;
+    assert_not_stored(&site.client(), &origin, "/page").await;
+}
+
+#[tokio::test]
+async fn a_lifetime_is_guessed_for_any_origin_and_not_where_routes_say_what_is_cached() {
+    let origin = FakeOrigin::start(|_| {
+        Reply::new(200, "x").header("Last-Modified", "Sun, 06 Nov 1994 08:49:37 GMT")
+    })
+    .await;
+    let gateway = Gateway::general(&[&origin]).await;
+    gateway.client().get("/page").await;
+    assert_hit(&gateway.client().get("/page").await);
+    let site = Gateway::with(&[&origin], "[[route]]\npath = \"/page\"").await;
+    assert_not_stored(&site.client(), &origin, "/page").await;
+}
+
+#[tokio::test]
+async fn a_failure_with_a_lifetime_is_kept_as_the_answer_it_is() {
+    let origin = FakeOrigin::start(|request| {
+        let status = request.target[1..].parse().unwrap_or(500);
+        Reply::new(status, "x").header("Cache-Control", "max-age=60")
+    })
+    .await;
+    let gateway = Gateway::general(&[&origin]).await;
+    for status in [404, 410, 451, 500, 503] {
+        let target = format!("/{status}");
+        gateway.client().get(&target).await;
+        let hit = gateway.client().get(&target).await;
+        assert_hit(&hit);
+        assert_eq!(hit.status, status);
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_method_passes_and_makes_its_target_old() {
+    let origin = FakeOrigin::start(|_| Reply::fresh("x")).await;
+    let gateway = Gateway::general(&[&origin]).await;
+    let client = gateway.client();
+    client.get("/page").await;
+    let answer = client
+        .send(&Request::new("M-SEARCH", "/page").body("x"))
+        .await;
+    assert_passed(&answer);
+    assert_eq!(origin.last().method, "M-SEARCH");
+    assert!(!client.get("/page").await.is_hit());
 }

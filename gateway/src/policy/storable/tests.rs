@@ -233,6 +233,9 @@ fn set_cookie_is_stored_by_rule_or_not_at_all() {
         ..general()
     };
     assert!(Case::get(&[FRESH, cookie]).stored(&lax).omit.is_empty());
+    // Where the origin states no lifetime, it says nothing about sharing either.
+    let unchanged = ("last-modified", "Sun, 06 Nov 1994 08:49:37 GMT");
+    Case::get(&[unchanged, cookie]).assert_refused(&lax, Reason::SetCookie);
     for line in [
         "max-age=60, private=\"set-cookie\"",
         "max-age=60, no-cache=\"set-cookie\"",

@@ -232,8 +232,13 @@ impl Connection {
     }
 
     async fn read(&mut self, method: &str) -> Option<Answer> {
-        let head = self.wire.head().await.ok()??;
-        let status: u16 = head.start.split(' ').nth(1)?.parse().ok()?;
+        let (head, status) = loop {
+            let head = self.wire.head().await.ok()??;
+            let status: u16 = head.start.split(' ').nth(1)?.parse().ok()?;
+            if status >= 200 {
+                break (head, status);
+            }
+        };
         let length = head
             .header("content-length")
             .and_then(|length| length.parse().ok());

@@ -82,6 +82,7 @@ enum Ending {
 /// What the origin answers.
 #[derive(Clone)]
 pub(crate) struct Reply {
+    interim: String,
     status: u16,
     headers: Vec<(String, String)>,
     body: Bytes,
@@ -94,6 +95,7 @@ pub(crate) struct Reply {
 impl Reply {
     pub(crate) fn new(status: u16, body: impl Into<Bytes>) -> Self {
         Self {
+            interim: String::new(),
             status,
             headers: Vec::new(),
             body: body.into(),
@@ -123,6 +125,15 @@ impl Reply {
 
     pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Sends an interim answer first.
+    pub(crate) fn after_interim(mut self, status: u16, name: &str, value: &str) -> Self {
+        let _ = write!(
+            self.interim,
+            "HTTP/1.1 {status} Scripted\r\n{name}: {value}\r\n\r\n"
+        );
         self
     }
 
@@ -163,7 +174,7 @@ impl Reply {
     }
 
     fn head(&self) -> Vec<u8> {
-        let mut text = format!("HTTP/1.1 {} Scripted\r\n", self.status);
+        let mut text = format!("{}HTTP/1.1 {} Scripted\r\n", self.interim, self.status);
         for (name, value) in &self.headers {
             let _ = write!(text, "{name}: {value}\r\n");
         }

@@ -1,0 +1,150 @@
+//! A 304 of the origin updates what is stored, if it is about the same (RFC 9111 3.2, 4.3.4).
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
+
+use crate::support::{FakeOrigin, Gateway, Reply, Request, assert_hit, get};
+
+const THEN: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
+const LATER: &str = "Mon, 07 Nov 1994 10:00:00 GMT";
+
+/// An origin whose first answer is stale at once and whose others are these.
+async fn stale_then(first: Reply, then: Reply) -> FakeOrigin {
+    let asked = AtomicUsize::new(0);
+    let first = first.header("Cache-Control", "max-age=0");
+    FakeOrigin::start(move |_| match asked.fetch_add(1, Ordering::SeqCst) {
+        0 => first.clone(),
+        _ => then.clone(),
+    })
+    .await
+}
+
+fn tagged() -> Reply {
+    Reply::new(200, "body").header("ETag", "\"a\"")
+}
+
+fn same() -> Reply {
+    Reply::new(304, "")
+        .header("ETag", "\"a\"")
+        .header("Cache-Control", "max-age=60")
+}
+
+#[tokio::test]
+async fn every_field_of_a_304_is_taken_over_but_those_of_the_stored_bytes() {
+    let origin = stale_then(
+        tagged()
+            .header("Date", THEN)
+            .header("X-Old", "kept")
+            .header("X-New", "1")
+            .header("X-New", "2")
+            .header("Content-Type", "text/plain"),
+        same()
+            .header("Date", LATER)
+            .header("X-New", "3")
+            .header("Content-Type", "text/html")
+            .header("Content-Encoding", "br")
+            .header("Content-MD5", "x")
+            .header("Connection", "x-bound")
+            .header("X-Bound", "1"),
+    )
+    .await;
+    let gateway = Gateway::general(&[&origin]).await;
+    gateway.client().get("/page").await;
+    let answer = gateway.client().get("/page").await;
+    assert_eq!((answer.status, answer.text()), (200, "body"), "{answer:#?}");
+    let lines: Vec<&str> = answer
+        .headers
+        .iter()
+        .filter(|(name, _)| name == "x-new")
+        .map(|(_, value)| value.as_str())
+        .collect();
+    assert_eq!(lines, ["3"]);
+    for (name, value) in [
+        ("date", Some(LATER)),
+        ("x-old", Some("kept")),
+        ("content-type", Some("text/html")),
+        ("cache-control", Some("max-age=60")),
+        ("content-length", Some("4")),
+        ("content-encoding", None),
+        ("content-md5", None),
+        ("x-bound", None),
+    ] {
+        assert_eq!(answer.header(name), value, "{name}: {answer:#?}");
+    }
+}
+
+#[tokio::test]
+async fn a_validated_answer_is_as_old_as_its_validation_says() {
+    let origin = stale_then(tagged(), same().header("Age", "20")).await;
+    let gateway = Gateway::general(&[&origin]).await;
+    gateway.client().get("/page").await;
+    gateway.client().get("/page").await;
+    let hit = gateway.client().get("/page").await;
+    assert_hit(&hit);
+    let age: u32 = hit.header("age").unwrap_or_default().parse().unwrap_or(0);
+    assert!((20..60).contains(&age), "{hit:#?}");
+}
+
+#[tokio::test]
+async fn a_304_about_something_else_answers_once_and_updates_nothing() {
+    let other = |name: &str, value: &str| {
+        Reply::new(304, "")
+            .header("Cache-Control", "max-age=60")
+            .header("X-New", "1")
+            .header(name, value)
+    };
+    for (then, detail) in [
+        (other("ETag", "\"b\""), "validator-changed"),
+        (other("Vary", "Accept-Language"), "vary-changed"),
+        (other("Cache-Groups", "\"g\""), "groups-changed"),
+    ] {
+        let origin = stale_then(tagged(), then).await;
+        let gateway = Gateway::general(&[&origin]).await;
+        gateway.client().get("/page").await;
+        for asked in 2..4 {
+            let answer = gateway.client().get("/page").await;
+            assert_eq!((answer.status, answer.text()), (200, "body"), "{answer:#?}");
+            assert_eq!(answer.header("etag"), Some("\"a\""), "{answer:#?}");
+            assert_eq!(answer.header("x-new"), None, "{answer:#?}");
+            assert!(answer.cache_status().contains(detail), "{answer:#?}");
+            assert_eq!(origin.count(), asked);
+            assert_eq!(origin.last().header("if-none-match"), Some("\"a\""));
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_stored_and_what_passes_keep_the_date_of_their_making() {
+    let made = httpdate::fmt_http_date(SystemTime::now() - Duration::from_secs(20));
+    let date = made.clone();
+    let origin = FakeOrigin::start(move |request| {
+        let reply = match request.target.as_str() {
+            "/stored" => Reply::fresh("body"),
+            _ => Reply::new(200, "body").header("Cache-Control", "no-store"),
+        };
+        reply.header("Date", &date)
+    })
+    .await;
+    let gateway = Gateway::general(&[&origin]).await;
+    let mut connection = gateway.client().connect().await;
+    for (target, is_hit) in [("/stored", false), ("/stored", true), ("/passed", false)] {
+        let answer = connection.send(&get(target)).await;
+        assert_eq!(answer.is_hit(), is_hit, "{answer:#?}");
+        assert_eq!(answer.header("date"), Some(&*made), "{target}: {answer:#?}");
+    }
+    let own = connection.send(&Request::new("TRACE", "/")).await;
+    assert_eq!(own.status, 405);
+    assert_ne!(own.header("date"), Some(&*made), "{own:#?}");
+    assert!(own.header("date").is_some());
+}
+
+#[tokio::test]
+async fn an_answer_without_a_date_gets_that_of_its_arrival() {
+    let origin = FakeOrigin::start(|_| Reply::fresh("body")).await;
+    let gateway = Gateway::general(&[&origin]).await;
+    let first = gateway.client().get("/page").await;
+    let hit = gateway.client().get("/page").await;
+    assert_hit(&hit);
+    assert!(first.header("date").is_some());
+    assert_eq!(hit.header("date"), first.header("date"));
+}

@@ -1,0 +1,111 @@
+// Runs the suite: its origin and the gateway on free ports, every test once, then the verdict.
+//
+// node run.mjs MODULES GATEWAY: the folder with the installed packages, and the gateway's binary.
+
+import { spawn } from 'node:child_process'
+import { mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs'
+import { connect, createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
+
+const READY_MAX_MS = 20_000
+const [modules, gateway] = process.argv.slice(2)
+const suite = join(modules, 'http-cache-tests')
+const load = async (...path) => import(pathToFileURL(join(...path)).href)
+const { named } = JSON.parse(readFileSync(new URL('deviations.json', import.meta.url)))
+
+const work = mkdtempSync(join(tmpdir(), 'http-cache-tests-'))
+const children = []
+process.on('exit', () => {
+  children.forEach(child => child.kill())
+  rmSync(work, { recursive: true, force: true })
+})
+for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exit(130))
+
+const origin = await freePort()
+const listen = await freePort()
+const settings = { npm_config_protocol: 'http', npm_config_port: origin, npm_config_pidfile: join(work, 'pid') }
+await start('origin', origin, process.execPath, [join(suite, 'server/server.mjs')], settings)
+await start('gateway', listen, gateway, ['run', '--listen', `127.0.0.1:${listen}`, '--upstream', `127.0.0.1:${origin}`])
+
+const tests = (await load(suite, 'tests/index.mjs')).default
+tests.push((await load(suite, 'tests/surrogate-control.mjs')).default)
+const { runTests, getResults } = await load(suite, 'client/runner.mjs')
+const fetch = (await load(modules, 'node-fetch/lib/index.mjs')).default
+const began = Date.now()
+await runTests(tests, fetch, false, `http://127.0.0.1:${listen}`)
+const results = getResults()
+process.exit(judge(tests.flatMap(section => section.tests).filter(test => !test.browser_only)) ? 0 : 1)
+
+// Prints the counts and every surprise; true if there is none.
+function judge (all) {
+  const known = new Map(all.map(test => [test.id, test]))
+  const count = { required: [0, 0], optimal: [0, 0], check: [0, 0] }
+  const surprises = []
+  for (const test of all) {
+    const kind = test.kind ?? 'required'
+    const problem = problemOf(test, known)
+    count[kind][0] += problem === undefined
+    count[kind][1] += 1
+    if (kind === 'check') continue // a question about what a cache does, without a right answer
+    const name = `${kind === 'required' ? 'required' : 'optional'} ${test.id}`
+    if (problem !== undefined && !(test.id in named)) surprises.push(`${name} failed: ${problem}`)
+    if (problem === undefined && test.id in named) surprises.push(`${name} passed: take it out of deviations.json`)
+  }
+  for (const id of Object.keys(named)) {
+    if (!known.has(id)) surprises.push(`${id} is in deviations.json and not in the suite`)
+  }
+  const of = ([passed, total]) => `${passed} of ${total}`
+  console.log(`http-cache-tests 0.4.5: required ${of(count.required)}, optional ${of(count.optimal)} passed in ` +
+    `${Math.round((Date.now() - began) / 1000)} s; ${Object.keys(named).length} deviations are named`)
+  surprises.forEach(surprise => console.log(`  ${surprise}`))
+  return surprises.length === 0
+}
+
+// What is wrong; nothing if the test passed, and so did all it depends on.
+function problemOf (test, known) {
+  const result = results[test.id]
+  if (result === undefined) return 'it was not run'
+  if (result !== true) return result.join(': ')
+  const broken = (test.depends_on ?? []).find(id => problemOf(known.get(id), known) !== undefined)
+  return broken && `it depends on ${broken}`
+}
+
+async function start (name, port, program, args, settings = {}) {
+  const log = join(work, `${name}.log`)
+  const out = openSync(log, 'w')
+  const child = spawn(program, args, { env: { ...process.env, ...settings }, stdio: ['ignore', out, out] })
+  child.on('error', error => give(name, error.message))
+  child.on('exit', code => give(name, `it ended with ${code}:\n${readFileSync(log, 'utf8')}`))
+  children.push(child)
+  for (const until = Date.now() + READY_MAX_MS; Date.now() < until;) {
+    if (await answers(port)) return
+    await new Promise(resolve => setTimeout(resolve, 50))
+  }
+  give(name, `nothing listens on port ${port} after ${READY_MAX_MS} ms`)
+}
+
+function give (name, reason) {
+  console.error(`the ${name} failed: ${reason}`)
+  process.exit(2)
+}
+
+function answers (port) {
+  return new Promise(resolve => {
+    const socket = connect(port, '127.0.0.1')
+    socket.on('connect', () => { socket.destroy(); resolve(true) })
+    socket.on('error', () => resolve(false))
+  })
+}
+
+function freePort () {
+  return new Promise((resolve, reject) => {
+    const server = createServer()
+    server.on('error', reject)
+    server.listen(0, '127.0.0.1', () => {
+      const { port } = server.address()
+      server.close(() => resolve(port))
+    })
+  })
+}
