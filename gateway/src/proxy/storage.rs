@@ -181,7 +181,7 @@ fn meta_of(object: Arc<Object>) -> CacheMeta {
     parts.status = object.head.status;
     parts.headers = object.head.headers.clone();
     let mut meta = meta_with(
-        &object.freshness,
+        &object.freshness(),
         ResponseHeader::from(parts),
         SystemTime::now(),
         Instant::now(),
