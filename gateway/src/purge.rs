@@ -25,6 +25,9 @@ pub type Sequence = u64;
 /// sixty-five taken by a stranger.
 const SLOTS: usize = 65_536;
 
+/// Slots of the keys that purges found, for explanations only.
+const FOUND_SLOTS: usize = 16_384;
+
 /// Purges by prefix that are told apart; one older than these refuses every fill that began before it.
 const PREFIXES_MAX: usize = 64;
 /// Bytes of such a prefix that are remembered: a longer one refuses what begins with these.
@@ -86,6 +89,7 @@ pub struct PurgeTable {
     sequence: AtomicU64,
     all: AtomicU64,
     slots: Box<[AtomicU64]>,
+    found: Box<[AtomicU64]>,
     prefixes: Mutex<VecDeque<RecentPrefix>>,
     /// The newest purge by prefix: spares fills the look at the list.
     prefix_newest: AtomicU64,
@@ -100,6 +104,7 @@ impl PurgeTable {
             sequence: AtomicU64::new(0),
             all: AtomicU64::new(0),
             slots: (0..SLOTS).map(|_| AtomicU64::new(0)).collect(),
+            found: (0..FOUND_SLOTS).map(|_| AtomicU64::new(0)).collect(),
             prefixes: Mutex::new(VecDeque::new()),
             prefix_newest: AtomicU64::new(0),
             prefix_forgotten: AtomicU64::new(0),
@@ -150,6 +155,13 @@ impl PurgeTable {
         self.prefix_newest.fetch_max(sequence, Ordering::SeqCst);
     }
 
+    /// Writes down that a purge found an entry of this key, for who asks later: the entry's groups leave with it. Fills are
+    /// none the wiser.
+    pub fn found(&self, key: &Key, sequence: Sequence) {
+        let cell = &self.found[slot_of(&key.hash()) % FOUND_SLOTS];
+        cell.fetch_max(sequence, Ordering::SeqCst);
+    }
+
     /// Whether a purge numbered above `began` matches an entry.
     pub fn is_purged_since(&self, began: Sequence, key: &Key, tags: &[Box<str>]) -> bool {
         let newer = |cell: &AtomicU64| cell.load(Ordering::SeqCst) > began;
@@ -171,6 +183,7 @@ impl PurgeTable {
             cell(slot_of(&key.hash())),
             cell(slot_of(&(key.path(), key.query()))),
             self.last_prefix(key),
+            self.found[slot_of(&key.hash()) % FOUND_SLOTS].load(Ordering::SeqCst),
         ];
         let tagged = tags.iter().map(|tag| cell(slot_of(tag.as_ref())));
         named.into_iter().chain(tagged).max().unwrap_or(0)

@@ -218,7 +218,11 @@ impl<'a> Purge<'a> {
             Stage::Places { shard, start } => self.step_places(shard, start),
             Stage::Done => Stage::Done,
         };
-        self.sweep.removed.clear();
+        for object in self.sweep.removed.drain(..) {
+            if !self.all {
+                self.store.purges.found(&object.key, self.sequence);
+            }
+        }
         !matches!(self.stage, Stage::Done)
     }
 

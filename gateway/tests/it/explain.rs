@@ -104,6 +104,15 @@ async fn what_is_gone_is_told_with_the_purge_that_took_it() {
         told["keys"][0]["last_purge"]["details"]["cause"], "write",
         "{told:#}"
     );
+    gateway.client().get("/page").await;
+    let tagged = gateway.purge(json!({ "tags": ["g"] })).await;
+    let told = explained(&gateway, "http://shop.test/page").await;
+    let purge = &told["keys"][0]["last_purge"];
+    assert_eq!(
+        (&purge["sequence"], &purge["details"]["names"]),
+        (&tagged["sequence"], &json!("tag g")),
+        "its groups are gone with it: {told:#}"
+    );
 }
 
 #[tokio::test]
