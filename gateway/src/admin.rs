@@ -1,6 +1,7 @@
-//! The operators' listener: purge, status, metrics. Never reachable from the public one.
+//! The operators' listener: purge, explain, status, metrics. Never reachable from the public one.
 
 mod auth;
+mod explain;
 mod purge;
 mod token;
 
@@ -11,7 +12,7 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use axum::extract::{DefaultBodyLimit, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderName, StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -25,6 +26,9 @@ pub use token::Token;
 use crate::balance::Pool;
 use crate::error::Problem;
 use crate::metrics::Metrics;
+use crate::purge::Journal;
+use crate::refill::Refills;
+use crate::refusals::Refusals;
 use crate::site::Site;
 use crate::store::Store;
 
@@ -43,6 +47,14 @@ pub struct Admin {
     pub pool: Arc<Pool>,
     /// The counters.
     pub metrics: Arc<Metrics>,
+    /// The last purges.
+    pub journal: Arc<Journal>,
+    /// The last refusals to keep an answer.
+    pub refusals: Arc<Refusals>,
+    /// Where a purge leaves what is to be fetched again.
+    pub refills: Arc<Refills>,
+    /// Targeted fields (RFC 9213), for explanations.
+    pub targeted: Vec<HeaderName>,
     /// When the gateway started.
     pub started: Instant,
 }
@@ -87,6 +99,7 @@ impl BackgroundService for AdminService {
 pub fn router(admin: Arc<Admin>) -> Router {
     let guarded = Router::new()
         .route("/purge", post(purge::purge))
+        .route("/explain", get(explain::explain))
         .route("/status", get(status))
         .route("/metrics", get(metrics))
         .route_layer(middleware::from_fn_with_state(
@@ -132,6 +145,7 @@ async fn status(State(admin): State<Arc<Admin>>) -> Response {
             "tags": stats.tags,
             "purge_sequence": admin.store.sequence(),
         },
+        "refill": admin.refills.stats(),
         "nodes": nodes,
     }))
     .into_response()

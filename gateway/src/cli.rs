@@ -1,5 +1,7 @@
 //! The command line.
 
+mod explain;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
@@ -23,6 +25,8 @@ pub struct Cli {
 enum Command {
     /// Serves until it is told to stop.
     Run(Run),
+    /// Tells why a running gateway answers a URL as it does.
+    Explain(explain::Explain),
 }
 
 #[derive(Debug, Args)]
@@ -48,13 +52,17 @@ impl Cli {
     /// Does what the command line says.
     ///
     /// # Errors
-    /// Why the gateway could not start.
+    /// Why the gateway could not start, or what a running one refused.
     pub fn run(self) -> Result<()> {
         match self.command {
             Command::Run(run) => {
                 let config = run.config()?;
                 server::build(config)?.run_forever()
             }
+            Command::Explain(explain) => tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?
+                .block_on(explain.run()),
         }
     }
 }

@@ -61,6 +61,11 @@ impl<A> Guarded<A> {
             refusal: refusal(fields),
         }
     }
+
+    /// The proxy behind the layer.
+    pub fn app(&self) -> Arc<A> {
+        Arc::clone(&self.app)
+    }
 }
 
 #[async_trait]

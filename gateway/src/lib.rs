@@ -2,19 +2,24 @@
 //!
 //! One request: [`proxy`] is called by Pingora filter by filter; each filter asks a module below. [`site`] reads the
 //! target, [`policy`] decides, [`store`] keeps, [`purge`] numbers what is taken out, [`balance`] picks the origin,
-//! [`admin`] is the operators' side.
+//! [`admin`] is the operators' side, [`client`] the programs' that calls it.
 
 pub mod admin;
 pub mod balance;
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod dated;
 pub mod error;
+pub mod explain;
 pub mod guard;
 pub mod metrics;
 pub mod policy;
 pub mod proxy;
 pub mod purge;
+pub mod refill;
+pub mod refusals;
 pub mod server;
 pub mod site;
 pub mod store;
+mod sync;

@@ -40,6 +40,8 @@ use crate::policy::status::Forward;
 use crate::policy::storable::Rules;
 use crate::policy::time::http_date;
 use crate::policy::{conditional, cors, range, request, vary};
+use crate::purge::Journal;
+use crate::refusals::Refusals;
 use crate::site::Site;
 use crate::store::Store;
 use keep::CacheParts;
@@ -56,7 +58,19 @@ pub struct Gateway {
     pool: Arc<Pool>,
     peer_options: PeerOptions,
     metrics: Arc<Metrics>,
+    journal: Arc<Journal>,
+    refusals: Arc<Refusals>,
     cache: CacheParts,
+}
+
+/// What requests leave behind for the operators' calls.
+pub struct Traces {
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// The last purges.
+    pub journal: Arc<Journal>,
+    /// The last refusals to keep an answer.
+    pub refusals: Arc<Refusals>,
 }
 
 impl Gateway {
@@ -69,7 +83,7 @@ impl Gateway {
         site: Arc<Site>,
         store: Arc<Store>,
         pool: Arc<Pool>,
-        metrics: Arc<Metrics>,
+        traces: Traces,
     ) -> anyhow::Result<Self> {
         let mut peer_options = PeerOptions::new();
         peer_options.connection_timeout = Some(config.upstream.connect_timeout);
@@ -90,7 +104,9 @@ impl Gateway {
             store,
             pool,
             peer_options,
-            metrics,
+            metrics: traces.metrics,
+            journal: traces.journal,
+            refusals: traces.refusals,
             config,
         })
     }
@@ -186,7 +202,7 @@ impl ProxyHttp for Gateway {
         let Some(storage::Stored(object)) = meta.extensions().get() else {
             return Ok(None);
         };
-        let freshness = &object.freshness;
+        let freshness = object.freshness();
         let accepted = ctx.demand.accepts(
             freshness.age(now),
             freshness.left(now),
@@ -300,7 +316,7 @@ impl ProxyHttp for Gateway {
         }
         self.validate(session, resp, ctx)?;
         // Before the answer leaves: whoever reads it finds no older response here.
-        self.invalidate_after(session, resp, ctx);
+        self.invalidate_after(session, resp, ctx).await;
         // A body that fits is read as fast as the origin sends it, however slow the client is: others wait for it too. One
         // that may not be kept is read as fast as the client takes it, or it would have to be held here.
         let fits = framing::content_length(&resp.headers)

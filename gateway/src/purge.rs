@@ -4,12 +4,19 @@
 //! A response is stored only if no purge that matches it has come since. Memory is fixed: a table of hashed slots keeps
 //! the number of the last purge that fell into each, so a collision can only refuse a fill too many, never one too few.
 
+mod journal;
+
+use std::collections::VecDeque;
 use std::hash::{Hash, Hasher};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use rustc_hash::FxHasher;
 
+pub use journal::{Cause, Journal, Record};
+
 use crate::policy::key::Key;
+use crate::sync::{AtomicU64, Mutex};
 
 /// The number of a purge; they count up from 1, and 0 is "none yet".
 pub type Sequence = u64;
@@ -18,6 +25,14 @@ pub type Sequence = u64;
 /// sixty-five taken by a stranger.
 const SLOTS: usize = 65_536;
 
+/// Slots of the keys that purges found, for explanations only.
+const FOUND_SLOTS: usize = 16_384;
+
+/// Purges by prefix that are told apart; one older than these refuses every fill that began before it.
+const PREFIXES_MAX: usize = 64;
+/// Bytes of such a prefix that are remembered: a longer one refuses what begins with these.
+const PREFIX_BYTES_MAX: usize = 1_024;
+
 /// What a purge names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope<'a> {
@@ -25,17 +40,61 @@ pub enum Scope<'a> {
     Key([u8; 16]),
     /// One canonical path and query on every host.
     Path(&'a str, Option<&'a str>),
+    /// Every path that begins so.
+    Prefix(Prefix<'a>),
     /// One group.
     Tag(&'a str),
     /// Everything.
     All,
 }
 
-/// The last purge number of every key, path and group, by hash.
+/// The beginning of canonical paths, byte for byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Prefix<'a> {
+    /// The canonical host; `None` means every host.
+    pub host: Option<&'a str>,
+    /// How the paths begin.
+    pub path: &'a str,
+}
+
+impl Prefix<'_> {
+    /// Whether a key is meant.
+    pub fn covers(&self, key: &Key) -> bool {
+        key.path().starts_with(self.path) && self.host.is_none_or(|host| host == key.host())
+    }
+}
+
+/// What becomes of the entries that a purge finds. Fills in flight are never kept, whichever it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// They are removed.
+    Hard,
+    /// They are stale from this moment, and used no longer than their stale windows allow from then.
+    Soft {
+        /// The moment of the purge.
+        at: Instant,
+    },
+    /// They are counted; nothing changes and no number is given.
+    DryRun,
+}
+
+struct RecentPrefix {
+    sequence: Sequence,
+    host: Option<Box<str>>,
+    path: Box<str>,
+}
+
+/// The last purge number of every key, path, prefix and group, by hash.
 pub struct PurgeTable {
     sequence: AtomicU64,
     all: AtomicU64,
     slots: Box<[AtomicU64]>,
+    found: Box<[AtomicU64]>,
+    prefixes: Mutex<VecDeque<RecentPrefix>>,
+    /// The newest purge by prefix: spares fills the look at the list.
+    prefix_newest: AtomicU64,
+    /// The newest one that has left the list.
+    prefix_forgotten: AtomicU64,
 }
 
 impl PurgeTable {
@@ -45,6 +104,10 @@ impl PurgeTable {
             sequence: AtomicU64::new(0),
             all: AtomicU64::new(0),
             slots: (0..SLOTS).map(|_| AtomicU64::new(0)).collect(),
+            found: (0..FOUND_SLOTS).map(|_| AtomicU64::new(0)).collect(),
+            prefixes: Mutex::new(VecDeque::new()),
+            prefix_newest: AtomicU64::new(0),
+            prefix_forgotten: AtomicU64::new(0),
         }
     }
 
@@ -63,12 +126,40 @@ impl PurgeTable {
             let cell = match scope {
                 Scope::Key(key_hash) => &self.slots[slot_of(key_hash)],
                 Scope::Path(path, query) => &self.slots[slot_of(&(path, query))],
+                Scope::Prefix(prefix) => {
+                    self.record_prefix(sequence, prefix);
+                    continue;
+                }
                 Scope::Tag(tag) => &self.slots[slot_of(tag)],
                 Scope::All => &self.all,
             };
             cell.fetch_max(sequence, Ordering::SeqCst);
         }
         sequence
+    }
+
+    fn record_prefix(&self, sequence: Sequence, prefix: &Prefix<'_>) {
+        let kept = prefix.path.floor_char_boundary(PREFIX_BYTES_MAX);
+        let mut prefixes = self.prefixes.lock();
+        if prefixes.len() == PREFIXES_MAX
+            && let Some(oldest) = prefixes.pop_front()
+        {
+            self.prefix_forgotten
+                .fetch_max(oldest.sequence, Ordering::SeqCst);
+        }
+        prefixes.push_back(RecentPrefix {
+            sequence,
+            host: prefix.host.map(Box::from),
+            path: prefix.path[..kept].into(),
+        });
+        self.prefix_newest.fetch_max(sequence, Ordering::SeqCst);
+    }
+
+    /// Writes down that a purge found an entry of this key, for who asks later: the entry's groups leave with it. Fills are
+    /// none the wiser.
+    pub fn found(&self, key: &Key, sequence: Sequence) {
+        let cell = &self.found[slot_of(&key.hash()) % FOUND_SLOTS];
+        cell.fetch_max(sequence, Ordering::SeqCst);
     }
 
     /// Whether a purge numbered above `began` matches an entry.
@@ -80,6 +171,34 @@ impl PurgeTable {
             || tags
                 .iter()
                 .any(|tag| newer(&self.slots[slot_of(tag.as_ref())]))
+            || newer(&self.prefix_forgotten)
+            || (newer(&self.prefix_newest) && self.last_prefix(key) > began)
+    }
+
+    /// The number of the last purge that named an entry, as far as the table can tell them apart; 0 if none did.
+    pub fn last(&self, key: &Key, tags: &[Box<str>]) -> Sequence {
+        let cell = |slot: usize| self.slots[slot].load(Ordering::SeqCst);
+        let named = [
+            self.all.load(Ordering::SeqCst),
+            cell(slot_of(&key.hash())),
+            cell(slot_of(&(key.path(), key.query()))),
+            self.last_prefix(key),
+            self.found[slot_of(&key.hash()) % FOUND_SLOTS].load(Ordering::SeqCst),
+        ];
+        let tagged = tags.iter().map(|tag| cell(slot_of(tag.as_ref())));
+        named.into_iter().chain(tagged).max().unwrap_or(0)
+    }
+
+    fn last_prefix(&self, key: &Key) -> Sequence {
+        let prefixes = self.prefixes.lock();
+        let covering = prefixes.iter().filter(|recent| {
+            let prefix = Prefix {
+                host: recent.host.as_deref(),
+                path: &recent.path,
+            };
+            prefix.covers(key)
+        });
+        covering.map(|recent| recent.sequence).max().unwrap_or(0)
     }
 }
 
@@ -94,3 +213,6 @@ fn slot_of<T: Hash + ?Sized>(name: &T) -> usize {
     name.hash(&mut hasher);
     hasher.finish() as usize % SLOTS
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,11 +17,15 @@ use pingora::services::listening::Service;
 
 use crate::admin::{Admin, AdminService, Token};
 use crate::balance::{HealthChecks, Node, Pool};
+use crate::client::default_token_file;
 use crate::config::{Address, Config};
 use crate::guard::{Bounds, Guarded};
 use crate::metrics::Metrics;
 use crate::policy::cors::Answers;
-use crate::proxy::Gateway;
+use crate::proxy::{Gateway, Traces};
+use crate::purge::Journal;
+use crate::refill::RefillService;
+use crate::refusals::Refusals;
 use crate::site::Site;
 use crate::store::{Limits, Store};
 
@@ -45,18 +49,20 @@ pub fn build(config: Config) -> Result<Server> {
     let mut server = Server::new_with_opt_and_conf(None, conf);
     server.bootstrap();
 
+    let (journal, refusals) = (Arc::<Journal>::default(), Arc::<Refusals>::default());
     let gateway = Gateway::new(
         Arc::clone(&config),
         Arc::clone(&site),
         Arc::clone(&store),
         Arc::clone(&pool),
-        Arc::clone(&metrics),
+        Traces {
+            metrics: Arc::clone(&metrics),
+            journal: Arc::clone(&journal),
+            refusals: Arc::clone(&refusals),
+        },
     )?;
-    let mut options = HttpServerOptions::default();
-    // Pingora counts the reuses of a connection, the setting its requests.
-    options.keepalive_request_limit = Some(config.limits.keepalive_requests_max.saturating_sub(1));
     let mut proxy = http_proxy(&server.configuration, gateway);
-    proxy.server_options = Some(options);
+    proxy.server_options = Some(http_options(&config));
     let cors = config.cors.as_ref().map(Answers::compile).transpose()?;
     let guarded = Guarded::new(
         proxy,
@@ -64,6 +70,7 @@ pub fn build(config: Config) -> Result<Server> {
         Arc::clone(&metrics.connections),
         cors.as_ref().map_or(&[], Answers::every),
     );
+    let proxy = guarded.app();
     let mut service = Service::new("gateway".to_owned(), guarded);
     let buffers = L4BufferSettings::new(
         config.limits.read_buffer.as_usize(),
@@ -76,12 +83,18 @@ pub fn build(config: Config) -> Result<Server> {
     if let Some(settings) = &config.admin {
         let listener = bind(settings.listen, "admin")?;
         let token = admin_token(settings.token_file.clone(), settings.listen)?;
+        let (service, refills) = RefillService::new(proxy, config.cache.refill_concurrency);
+        server.add_service(background_service("refill", service));
         let admin = Admin {
             token,
             site,
             store,
             pool,
             metrics,
+            journal,
+            refusals,
+            refills,
+            targeted: config.cache.targeted.clone(),
             started: Instant::now(),
         };
         server.add_service(background_service(
@@ -91,6 +104,13 @@ pub fn build(config: Config) -> Result<Server> {
     }
     tracing::info!(listen = %config.listen, origins = config.upstream.nodes.len(), "serving");
     Ok(server)
+}
+
+fn http_options(config: &Config) -> HttpServerOptions {
+    let mut options = HttpServerOptions::default();
+    // Pingora counts the reuses of a connection, the setting its requests.
+    options.keepalive_request_limit = Some(config.limits.keepalive_requests_max.saturating_sub(1));
+    options
 }
 
 fn bounds(config: &Config) -> Bounds {
@@ -164,9 +184,7 @@ fn resolve(address: &Address) -> Result<SocketAddr> {
 fn admin_token(file: Option<PathBuf>, listen: SocketAddr) -> Result<Token> {
     let path = match file {
         Some(path) => path,
-        None if listen.ip().is_loopback() => {
-            std::env::temp_dir().join(format!("gateway-admin-{}.token", listen.port()))
-        }
+        None if listen.ip().is_loopback() => default_token_file(listen),
         None => {
             bail!("the admin listener {listen} is not a loopback address: it needs a token file")
         }

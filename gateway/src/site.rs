@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::policy::auth::Tokens;
 use crate::policy::key::{self, Key};
 use crate::policy::loadtest;
-use crate::policy::route::{BadTarget, Routes, Target};
+use crate::policy::route::{BadTarget, RouteId, Routes, Target};
 
 /// The compiled view of one site.
 pub struct Site {
@@ -41,6 +41,9 @@ pub enum BadUrl {
     /// Neither a path nor an absolute http URL.
     #[error("neither a path nor an absolute http or https URL")]
     Form,
+    /// A query on a prefix.
+    #[error("a prefix has no query: name the URL, or end the prefix before it")]
+    PrefixQuery,
     /// A host that no key can hold.
     #[error(transparent)]
     Host(#[from] key::BadHost),
@@ -75,6 +78,16 @@ impl Site {
     /// The methods that the target's route accepts; `None` when no route is configured for it.
     pub fn methods(&self, target: &Target) -> Option<&[Method]> {
         target.route.map(|route| self.routes.methods(route))
+    }
+
+    /// A route's configured path.
+    pub fn route(&self, route: RouteId) -> &str {
+        self.routes.name(route)
+    }
+
+    /// The host of every key, where the configuration fixes it.
+    pub fn only_host(&self) -> Option<&str> {
+        self.host.as_deref()
     }
 
     /// The host that goes into the key.
@@ -160,6 +173,43 @@ impl Site {
             &target.path,
             target.query.as_deref(),
         ))))
+    }
+}
+
+/// The beginning of paths that a purge names.
+#[derive(Debug, PartialEq, Eq)]
+pub struct NamedPrefix {
+    /// The canonical host; `None` means every host.
+    pub host: Option<String>,
+    /// How the canonical paths begin.
+    pub path: String,
+}
+
+impl Site {
+    /// Reads the beginning of a path (on every host) or of an absolute URL, without a query.
+    ///
+    /// # Errors
+    /// Why it names nothing.
+    pub fn named_prefix(&self, url: &str) -> Result<NamedPrefix, BadUrl> {
+        if url.contains('?') {
+            return Err(BadUrl::PrefixQuery);
+        }
+        if url.starts_with('/') {
+            let path = self.routes.path_prefix(url)?;
+            return Ok(NamedPrefix { host: None, path });
+        }
+        let uri: http::Uri = url.parse().map_err(|_| BadUrl::Form)?;
+        let (Some("http" | "https"), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
+            return Err(BadUrl::Form);
+        };
+        let host = match &self.host {
+            Some(host) => host.clone(),
+            None => key::canonical_host("http", authority.as_str())?,
+        };
+        Ok(NamedPrefix {
+            host: Some(host),
+            path: self.routes.path_prefix(uri.path())?,
+        })
     }
 }
 

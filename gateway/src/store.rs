@@ -10,22 +10,23 @@ mod ledger;
 mod object;
 mod queue;
 mod shard;
+mod sweep;
 mod tags;
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use parking_lot::Mutex;
+use std::sync::atomic::Ordering;
 
 pub use fill::{BodyReader, FillFailed, FillWriter};
 pub use ledger::Ledger;
-pub use object::{Body, Freshness, Head, Object, Variance};
+pub use object::{Body, Expired, Freshness, Head, Object, Variance};
+pub use sweep::{Order, Purge};
 
 use crate::policy::key::Key;
-use crate::purge::{PurgeTable, Scope, Sequence};
+use crate::purge::{Mode, PurgeTable, Scope, Sequence};
+use crate::sync::{AtomicU64, Mutex};
 use ledger::Charge;
-use shard::{Removed, Shard};
+use shard::Shard;
 
 /// The bounds of a store, all in bytes unless said otherwise.
 #[derive(Debug, Clone)]
@@ -40,15 +41,28 @@ pub struct Limits {
     pub shards: usize,
 }
 
-/// What a purge removed, and the number by which audits know it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a purge found, and the number by which audits know it.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Purged {
-    /// The purge's sequence number: fills begun before it are never stored.
+    /// The purge's sequence number: fills begun before it are never stored. Of a dry run, the number of the newest purge.
     pub sequence: Sequence,
-    /// Entries removed, fills in flight included; each variant counts.
+    /// Entries removed or made stale, fills in flight included; each variant counts.
     pub objects: usize,
-    /// Their bytes on the ledger.
+    /// Their bytes on the ledger, those of fills in flight and of the names of groups apart.
     pub bytes: usize,
+    /// The keys asked for most among them, as many as were asked for, the hottest first.
+    pub hottest: Vec<Arc<Key>>,
+}
+
+/// An entry as a look at the index shows it.
+#[derive(Clone)]
+pub struct Inspected {
+    /// The entry.
+    pub object: Arc<Object>,
+    /// The purge number at which the origin request that made or last validated it began.
+    pub began: Sequence,
+    /// Lookups that found its key and variant since it came into the cache.
+    pub reads: u32,
 }
 
 /// A snapshot of the store's counters.
@@ -148,12 +162,16 @@ impl Store {
     }
 
     fn index_fill(&self, object: &Arc<Object>, new: &NewFill) -> bool {
-        let mut shard = self.shard_of(&new.key.hash()).lock();
+        let hash = new.key.hash();
+        let Some(mut purse) = self.charge(&hash, tags::cost_of_names(&new.tags)) else {
+            return false;
+        };
+        let mut shard = self.shard_of(&hash).lock();
         // Under the shard's lock: a purge that comes later finds the fill in the index, one that came earlier is seen here.
         if self.is_overtaken(&new.key, &new.tags, new.began) {
             return false;
         }
-        shard.insert_filling(object, new.began)
+        shard.insert_filling(object, new.began, &mut purse)
     }
 
     /// Whether a purge newer than `began` matches the key or one of the tags.
@@ -202,43 +220,47 @@ impl Store {
         if self.is_overtaken(&stored.key, &stored.tags, began) {
             return false;
         }
-        shard.replace(stored, refreshed)
+        shard.replace(stored, refreshed, began)
     }
 
-    /// Removes everything the scopes name, at once and for fills in flight too (the race rule); one number for them all.
+    /// Removes everything the scopes name, in one go and for fills in flight too (the race rule); one number for them all.
     pub fn purge(&self, scopes: &[Scope<'_>]) -> Purged {
-        // The number is recorded before the shards are walked: a fill that enters a shard after the walk sees it.
-        let sequence = self.purges.record(scopes);
-        let mut removed = Removed::default();
-        let sites = self.sites();
-        for scope in scopes {
-            match scope {
-                Scope::Key(hash) => self.shard_of(hash).lock().remove_key(hash, &mut removed),
-                Scope::Path(path, query) => {
-                    for (scheme, host) in &sites {
-                        let hash = Key::new(scheme, host, path, *query).hash();
-                        self.shard_of(&hash).lock().remove_key(&hash, &mut removed);
-                    }
-                }
-                Scope::Tag(tag) => self.each_shard(|shard| shard.remove_tag(tag, &mut removed)),
-                Scope::All => self.each_shard(|shard| shard.remove_all(&mut removed)),
-            }
-        }
-        let purged = Purged {
-            sequence,
-            objects: removed.count(),
-            bytes: removed.bytes(),
+        let order = Order {
+            scopes,
+            mode: Mode::Hard,
+            hottest: 0,
         };
-        drop(removed); // outside the locks: freeing many bodies takes a while
-        purged
+        self.begin_purge(&order).finish()
     }
 
-    /// The schemes and hosts under which anything is kept. A host that comes after this look is no loss to a purge: its
-    /// fill finds the purge's number.
-    fn sites(&self) -> HashSet<(Box<str>, Box<str>)> {
+    /// Numbers a purge; what it names is found step by step. From here on fills that it overtakes are refused.
+    pub fn begin_purge<'a>(&'a self, order: &Order<'a>) -> Purge<'a> {
+        Purge::new(self, order)
+    }
+
+    /// The number of the last purge that named an entry, as far as the table of purges can tell them apart; 0 if none did.
+    pub fn last_purge(&self, key: &Key, tags: &[Box<str>]) -> Sequence {
+        self.purges.last(key, tags)
+    }
+
+    /// The entries of a key, every variant; nothing counts as read.
+    pub fn inspect(&self, key: &Key) -> Vec<Inspected> {
+        let mut found = self.shard_of(&key.hash()).lock().inspect(&key.hash());
+        found.retain(|entry| *entry.object.key == *key);
+        found
+    }
+
+    /// The schemes and hosts under which anything is kept; `None` if they are more than `max` in one shard.
+    pub fn sites(&self, max: usize) -> Option<HashSet<(Box<str>, Box<str>)>> {
         let mut sites = HashSet::new();
-        self.each_shard(|shard| sites.extend(shard.sites().cloned()));
-        sites
+        for shard in &self.shards {
+            let shard = shard.lock();
+            if shard.sites_len() > max {
+                return None;
+            }
+            sites.extend(shard.sites().cloned());
+        }
+        Some(sites)
     }
 
     /// Bytes on the ledger, number of entries, and so on.

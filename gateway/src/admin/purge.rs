@@ -1,6 +1,7 @@
-//! `POST /purge`: URLs, groups, or everything.
+//! `POST /purge`: URLs, prefixes, groups, or everything; hard, soft, or as a dry run; with a refill or without.
 
 use std::sync::Arc;
+use std::time::{Instant, SystemTime};
 
 use axum::Json;
 use axum::body::Bytes;
@@ -11,11 +12,15 @@ use serde::{Deserialize, Serialize};
 
 use super::{Admin, Failed};
 use crate::error::Problem;
-use crate::purge::Scope;
-use crate::site::Named;
+use crate::purge::{Cause, Mode, Prefix, Scope};
+use crate::refill::REFILL_MAX;
+use crate::site::{BadUrl, Named, NamedPrefix};
+use crate::store::Order;
 
 /// Things one purge may name.
 const NAMES_MAX: usize = 10_000;
+/// Prefixes among them: each entry of the cache is compared with each of them.
+const PREFIXES_MAX: usize = 100;
 
 /// What to purge; at least one thing has to be named.
 #[derive(Debug, Default, Deserialize)]
@@ -23,21 +28,38 @@ const NAMES_MAX: usize = 10_000;
 struct Request {
     /// Paths (on every host) or absolute URLs, each with its query; all variants go.
     urls: Vec<String>,
+    /// Beginnings of paths (on every host) or of absolute URLs, without a query.
+    prefixes: Vec<String>,
     /// Groups: those of `Cache-Groups`, `Surrogate-Key` and `Cache-Tag`.
     tags: Vec<String>,
     /// Everything.
     all: bool,
+    /// Make stale instead of removing.
+    soft: bool,
+    /// Only count.
+    dry_run: bool,
+    /// How many of the keys asked for most are fetched again at once.
+    refill: usize,
 }
 
 /// What was purged.
 #[derive(Debug, Serialize)]
 pub(super) struct Answer {
-    /// The purge's number.
+    /// The purge's number; of a dry run that of the newest purge.
     sequence: u64,
-    /// Entries removed, each variant counted.
+    /// Entries removed or made stale, each variant counted.
     objects: usize,
     /// Their bytes.
     bytes: usize,
+    /// Keys on their way to be fetched again; only there when a refill was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refill: Option<usize>,
+}
+
+/// What a request names, in canonical form.
+struct Names {
+    urls: Vec<Named>,
+    prefixes: Vec<NamedPrefix>,
 }
 
 pub(super) async fn purge(
@@ -47,53 +69,104 @@ pub(super) async fn purge(
     let body = body.map_err(|rejection| Failed(Problem::of_status(rejection.status())))?;
     let request: Request = serde_json::from_slice(&body)
         .map_err(|error| unprocessable(format!("The body is no purge request: {error}.")))?;
-    let names = request.urls.len() + request.tags.len();
-    if names > NAMES_MAX {
-        return Err(unprocessable(format!(
-            "One purge names at most {NAMES_MAX} things, this one {names}."
-        )));
+    check(&request)?;
+    let names = names(&admin, &request)?;
+    let scopes = scopes(&request, &names);
+    let order = Order {
+        scopes: &scopes,
+        mode: mode(&request, Instant::now()),
+        hottest: request.refill,
+    };
+    let purged = admin.store.begin_purge(&order).finish_in_turns().await;
+    if order.mode != Mode::DryRun {
+        let numbered = (purged.sequence, order.mode);
+        admin
+            .journal
+            .note(numbered, Cause::Operator, &scopes, SystemTime::now());
+        tracing::info!(
+            urls = request.urls.len(),
+            prefixes = request.prefixes.len(),
+            tags = request.tags.len(),
+            all = request.all,
+            soft = request.soft,
+            sequence = purged.sequence,
+            objects = purged.objects,
+            "purge"
+        );
     }
-    if names == 0 && !request.all {
-        return Err(unprocessable(
-            "Name something to purge: urls, tags or all.".to_owned(),
-        ));
-    }
-    let urls = request
-        .urls
-        .iter()
-        .map(|url| {
-            admin
-                .site
-                .named(url)
-                .map_err(|bad| unprocessable(format!("The URL {url:?} cannot be purged: {bad}.")))
-        })
-        .collect::<Result<Vec<_>, _>>()?;
-    let purged = admin.store.purge(&scopes(&request, &urls));
-    tracing::info!(
-        urls = request.urls.len(),
-        tags = request.tags.len(),
-        all = request.all,
-        sequence = purged.sequence,
-        objects = purged.objects,
-        "purge"
-    );
     Ok(Json(Answer {
         sequence: purged.sequence,
         objects: purged.objects,
         bytes: purged.bytes,
+        refill: (request.refill > 0).then(|| match order.mode {
+            Mode::DryRun => purged.hottest.len(),
+            Mode::Hard | Mode::Soft { .. } => admin.refills.add(purged.hottest),
+        }),
     }))
 }
 
-fn scopes<'a>(request: &'a Request, urls: &'a [Named]) -> Vec<Scope<'a>> {
+fn check(request: &Request) -> Result<(), Failed> {
+    let names = request.urls.len() + request.prefixes.len() + request.tags.len();
+    let problem = if names > NAMES_MAX {
+        format!("One purge names at most {NAMES_MAX} things, this one {names}.")
+    } else if request.prefixes.len() > PREFIXES_MAX {
+        let prefixes = request.prefixes.len();
+        format!("One purge names at most {PREFIXES_MAX} prefixes, this one {prefixes}.")
+    } else if names == 0 && !request.all {
+        "Name something to purge: urls, prefixes, tags or all.".to_owned()
+    } else if request.refill > REFILL_MAX {
+        let refill = request.refill;
+        format!("One purge refills at most {REFILL_MAX} keys, this one {refill}.")
+    } else {
+        return Ok(());
+    };
+    Err(unprocessable(problem))
+}
+
+fn mode(request: &Request, at: Instant) -> Mode {
+    if request.dry_run {
+        Mode::DryRun
+    } else if request.soft {
+        Mode::Soft { at }
+    } else {
+        Mode::Hard
+    }
+}
+
+fn names(admin: &Admin, request: &Request) -> Result<Names, Failed> {
+    let refused = |url: &str, bad: &BadUrl| {
+        unprocessable(format!("The URL {url:?} cannot be purged: {bad}."))
+    };
+    let urls = request.urls.iter().map(|url| {
+        let named = admin.site.named(url);
+        named.map_err(|bad| refused(url, &bad))
+    });
+    let prefixes = request.prefixes.iter().map(|url| {
+        let named = admin.site.named_prefix(url);
+        named.map_err(|bad| refused(url, &bad))
+    });
+    Ok(Names {
+        urls: urls.collect::<Result<_, _>>()?,
+        prefixes: prefixes.collect::<Result<_, _>>()?,
+    })
+}
+
+fn scopes<'a>(request: &'a Request, names: &'a Names) -> Vec<Scope<'a>> {
     if request.all {
         return vec![Scope::All];
     }
-    let urls = urls.iter().map(|named| match named {
+    let urls = names.urls.iter().map(|named| match named {
         Named::Key(key) => Scope::Key(key.hash()),
         Named::Path(target) => Scope::Path(&target.path, target.query.as_deref()),
     });
-    urls.chain(request.tags.iter().map(|tag| Scope::Tag(tag)))
-        .collect()
+    let prefixes = names.prefixes.iter().map(|named| {
+        Scope::Prefix(Prefix {
+            host: named.host.as_deref(),
+            path: &named.path,
+        })
+    });
+    let tags = request.tags.iter().map(|tag| Scope::Tag(tag));
+    urls.chain(prefixes).chain(tags).collect()
 }
 
 fn unprocessable(detail: String) -> Failed {

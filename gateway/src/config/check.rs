@@ -148,6 +148,8 @@ impl Check {
             );
         }
         self.within("cache.variants_max", cache.variants_max, 1, 64);
+        let concurrency = config.cache.refill_concurrency;
+        self.within("cache.refill_concurrency", concurrency, 1, 64);
         self.within("cache.tags_max", cache.tags_max, 1, 1024);
         self.within("cache.tag_bytes_max", cache.tag_bytes_max, 32, 1024);
         self.positive("cache.lock_wait", cache.lock_wait);

@@ -180,6 +180,8 @@ pub struct Cache {
     pub tags_max: usize,
     /// Bytes of one tag at most; an answer with a longer one is not kept.
     pub tag_bytes_max: usize,
+    /// Keys that are fetched at once after a purge that asks for a refill.
+    pub refill_concurrency: usize,
     /// Whether `CDN-Cache-Control`, `Surrogate-Control`, `Cache-Groups` and `Cache-Group-Invalidation` are removed from what clients get.
     pub strip_cache_headers: bool,
 }
@@ -210,6 +212,7 @@ impl Default for Cache {
             store_set_cookie: true,
             tags_max: 64,
             tag_bytes_max: 128,
+            refill_concurrency: 4,
             strip_cache_headers: true,
         }
     }

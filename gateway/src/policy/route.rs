@@ -146,6 +146,21 @@ impl Routes {
         })
     }
 
+    /// The canonical beginning of paths: as [`Self::resolve`] would spell it, but a slash at its end stays, because it tells
+    /// what is below a path from what merely begins like it.
+    ///
+    /// # Errors
+    /// Why no path begins so.
+    pub fn path_prefix(&self, raw_path: &str) -> Result<String, BadTarget> {
+        let slashes = Slashes {
+            drop_trailing: false,
+            ..self.slashes
+        };
+        let mut path = canonical_path(raw_path, slashes)?;
+        self.strip_prefix(&mut path)?;
+        Ok(path)
+    }
+
     /// The route's configured path, for logs and metrics.
     pub fn name(&self, id: RouteId) -> &str {
         self.rules.get(id.0).map_or("", |rule| &rule.path)

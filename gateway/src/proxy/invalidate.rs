@@ -1,6 +1,7 @@
 //! What a write makes invalid (RFC 9111 section 4.4, RFC 9875 section 3): before its answer is sent on.
 
 use std::borrow::Cow;
+use std::time::SystemTime;
 
 use http::{HeaderMap, Method, header};
 use pingora::http::ResponseHeader;
@@ -9,7 +10,8 @@ use pingora::proxy::Session;
 use super::{Context, Gateway};
 use crate::policy::groups;
 use crate::policy::key::Key;
-use crate::purge::Scope;
+use crate::purge::{Cause, Mode, Scope, Sequence};
+use crate::store::Order;
 
 impl Gateway {
     /// After a write whose answer never came: it may have been carried out, so what is kept of its target goes. Which groups
@@ -21,13 +23,20 @@ impl Gateway {
             && !ctx.answer_begun
             && let Ok(key) = self.key_of(req, ctx)
         {
-            self.store.purge(&[Scope::Key(key.hash())]);
+            let scopes = [Scope::Key(key.hash())];
+            let purged = self.store.purge(&scopes);
+            self.note(purged.sequence, &scopes);
         }
     }
 
     /// After a successful unsafe request: its target, `Location` and `Content-Location` on the same host, and the groups the
     /// answer names.
-    pub(super) fn invalidate_after(&self, session: &Session, resp: &ResponseHeader, ctx: &Context) {
+    pub(super) async fn invalidate_after(
+        &self,
+        session: &Session,
+        resp: &ResponseHeader,
+        ctx: &Context,
+    ) {
         let req = session.req_header();
         if !is_unsafe(&req.method) || !(resp.status.is_success() || resp.status.is_redirection()) {
             return;
@@ -48,13 +57,30 @@ impl Gateway {
             Err(bad) => {
                 // What was meant cannot be known: everything goes, rather than something stale staying.
                 tracing::error!(%bad, path = %target.path, "unreadable Cache-Group-Invalidation: purging everything");
-                self.store.purge(&[Scope::All]);
+                self.invalidate(&[Scope::All]).await;
                 return;
             }
         };
         let mut scopes: Vec<Scope<'_>> = keys.iter().map(|key| Scope::Key(key.hash())).collect();
         scopes.extend(groups.iter().map(|group| Scope::Tag(group)));
-        self.store.purge(&scopes);
+        self.invalidate(&scopes).await;
+    }
+
+    /// Takes out what the scopes name; other requests of this thread go on between two steps of a large group.
+    async fn invalidate(&self, scopes: &[Scope<'_>]) {
+        let order = Order {
+            scopes,
+            mode: Mode::Hard,
+            hottest: 0,
+        };
+        let purged = self.store.begin_purge(&order).finish_in_turns().await;
+        self.note(purged.sequence, scopes);
+    }
+
+    fn note(&self, sequence: Sequence, scopes: &[Scope<'_>]) {
+        let (mode, at) = (Mode::Hard, SystemTime::now());
+        self.journal
+            .note((sequence, mode), Cause::Write, scopes, at);
     }
 
     /// The keys of `Location` and `Content-Location`, if they are on the same host.

@@ -129,6 +129,8 @@ impl Gateway {
             }
             Decision::Refuse(reason) => {
                 ctx.refused = Some(reason.as_str());
+                self.refusals
+                    .note(&key.hash(), reason.as_str(), Instant::now());
                 // A failure says nothing about the next answer: it is not remembered, and one waiter tries again.
                 RespCacheable::Uncacheable(if resp.status.is_server_error() {
                     NoCacheReason::UpstreamError

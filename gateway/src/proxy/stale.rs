@@ -23,8 +23,8 @@ impl Gateway {
             _ => Failure::Unreachable,
         };
         let unreachable = self.config.cache.stale_if_unreachable;
-        let window = stale_window(&object.freshness, failure, unreachable);
-        match object.freshness.left(Instant::now()) {
+        let window = stale_window(&object.freshness(), failure, unreachable);
+        match object.freshness().left(Instant::now()) {
             Left::Fresh(_) => true,
             Left::Stale(by) => by < window,
         }

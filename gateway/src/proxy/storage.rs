@@ -195,9 +195,9 @@ fn meta_of(object: Arc<Object>, unreachable: Duration) -> CacheMeta {
     parts.status = object.head.status;
     parts.headers = object.head.headers.clone();
     let mut meta = meta_with(
-        &object.freshness,
+        &object.freshness(),
         ResponseHeader::from(parts),
-        stale_window(&object.freshness, Failure::Unreachable, unreachable),
+        stale_window(&object.freshness(), Failure::Unreachable, unreachable),
         SystemTime::now(),
         Instant::now(),
     );

@@ -68,6 +68,16 @@ impl Charge {
         }
     }
 
+    /// Moves so many bytes, or all there are, into a charge of their own.
+    pub(crate) fn split(&mut self, bytes: usize) -> Self {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        Self {
+            ledger: Arc::clone(&self.ledger),
+            bytes,
+        }
+    }
+
     /// Adds the bytes of another charge on the same ledger.
     pub(crate) fn absorb(&mut self, mut other: Self) {
         self.bytes += std::mem::take(&mut other.bytes);

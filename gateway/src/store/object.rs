@@ -1,6 +1,6 @@
 //! One stored response.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -11,6 +11,7 @@ use super::fill::Fill;
 use super::ledger::Charge;
 use crate::policy::freshness::Left;
 use crate::policy::key::Key;
+use crate::purge::Sequence;
 
 /// What tells the variants of one key apart: a hash over the request fields that `Vary` names.
 pub type Variance = [u8; 16];
@@ -101,13 +102,24 @@ pub struct Object {
     pub variance: Option<Variance>,
     /// Status and fields.
     pub head: Head,
-    /// How long it may be used.
-    pub freshness: Freshness,
+    /// How long it may be used, soft purges apart.
+    freshness: Freshness,
+    /// The first soft purge that found it.
+    expired: OnceLock<Expired>,
     /// Its groups.
     pub tags: Arc<[Box<str>]>,
     /// The content.
     pub body: Body,
     charge: Charge,
+}
+
+/// A soft purge that found an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expired {
+    /// The purge's number.
+    pub sequence: Sequence,
+    /// When it came: the entry's freshness ends here, and its stale windows begin.
+    pub at: Instant,
 }
 
 impl Object {
@@ -118,6 +130,7 @@ impl Object {
             variance: new.variance,
             head: new.head.clone(),
             freshness: new.freshness,
+            expired: OnceLock::new(),
             tags: new.tags.clone().into(),
             body,
             charge,
@@ -138,10 +151,33 @@ impl Object {
             variance: self.variance,
             head,
             freshness,
+            expired: OnceLock::new(),
             tags: Arc::clone(&self.tags),
             body,
             charge,
         }
+    }
+
+    /// How long it may be used: as the origin said, or until a soft purge.
+    pub fn freshness(&self) -> Freshness {
+        let Some(Expired { at, .. }) = self.expired.get() else {
+            return self.freshness;
+        };
+        let kept = at.saturating_duration_since(self.freshness.stored_at);
+        Freshness {
+            fresh_for: self.freshness.fresh_for.min(kept),
+            ..self.freshness
+        }
+    }
+
+    /// The soft purge that ended its freshness, if one has.
+    pub fn expired(&self) -> Option<Expired> {
+        self.expired.get().copied()
+    }
+
+    /// Ends its freshness. The first soft purge counts: a later one does not open the stale windows anew.
+    pub(super) fn expire(&self, expired: Expired) {
+        let _ = self.expired.set(expired);
     }
 
     /// Its bytes on the ledger; those of a fill in flight are counted with the fill.
@@ -159,12 +195,12 @@ impl Object {
 const OBJECT_BYTES: usize = 512;
 /// One slot of a header map: name, value and links, and its share of the hash index.
 const HEADER_SLOT_BYTES: usize = 104;
-/// One group of one entry: its link, its posting, and its share of the name (entries of a group share the name, but the
-/// one that comes first pays for it).
-const TAG_BYTES: usize = 48;
+/// One group of one entry besides the bytes of its name: that copy's allocation, its link, its posting. The index pays for
+/// its own copy of each name.
+const TAG_BYTES: usize = 64;
 
 /// The bytes of an entry without its body: head, key, tags and their index.
 pub(super) fn cost_of(key: &Key, head: &Head, tags: &[Box<str>]) -> usize {
-    let tag_bytes: usize = tags.iter().map(|tag| 3 * tag.len() + TAG_BYTES).sum();
+    let tag_bytes: usize = tags.iter().map(|tag| tag.len() + TAG_BYTES).sum();
     OBJECT_BYTES + key.as_bytes().len() + head.cost() + tag_bytes
 }

@@ -7,10 +7,14 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
+use super::Inspected;
 use super::ghost::Ghost;
+use super::ledger::Charge;
 use super::object::{Object, Variance};
 use super::queue::{LinkedSlots, Links, NIL, Queue};
+use super::sweep::{Act, Sweep};
 use super::tags::{TagLink, Tags, relink};
+use crate::policy::key::Key;
 use crate::purge::Sequence;
 
 /// Reads beyond this one no longer count.
@@ -28,26 +32,12 @@ struct Slot {
     object: Arc<Object>,
     place: Place,
     frequency: u8,
+    /// Lookups that found it: a refill begins with those asked for most.
+    reads: u32,
     /// The purge number at which its origin request began: a fill never takes the place of one that began later.
     began: Sequence,
     next_variant: u32,
     tags: Box<[TagLink]>,
-}
-
-/// Entries that left the index, kept until the shard's lock is gone: freeing them takes time.
-#[derive(Default)]
-pub(super) struct Removed {
-    objects: Vec<Arc<Object>>,
-}
-
-impl Removed {
-    pub(super) fn count(&self) -> usize {
-        self.objects.len()
-    }
-
-    pub(super) fn bytes(&self) -> usize {
-        self.objects.iter().map(|object| object.cost()).sum()
-    }
 }
 
 #[derive(Default)]
@@ -145,6 +135,7 @@ impl Shard {
         })?;
         let slot = self.slots.get_mut(found)?;
         slot.frequency = (slot.frequency + 1).min(FREQUENCY_MAX);
+        slot.reads = slot.reads.saturating_add(1);
         Some(Arc::clone(&slot.object))
     }
 
@@ -164,18 +155,27 @@ impl Shard {
     }
 
     /// Makes a fill visible to lookups. False when what stands there began later: the fill is out of date already.
-    pub(super) fn insert_filling(&mut self, object: &Arc<Object>, began: Sequence) -> bool {
+    ///
+    /// The purse holds enough for the names of all its groups.
+    pub(super) fn insert_filling(
+        &mut self,
+        object: &Arc<Object>,
+        began: Sequence,
+        purse: &mut Charge,
+    ) -> bool {
         let same = self.find(&object.key.hash(), |stored| {
             stored.key == object.key && stored.variance == object.variance
         });
+        let mut reads = 0; // the key keeps its heat
         if let Some(held) = same {
             let newer = self.slots.get(held).is_some_and(|slot| slot.began > began);
             if newer {
                 return false;
             }
+            reads = self.slots.get(held).map_or(0, |slot| slot.reads);
             self.remove(held);
         }
-        self.insert(Arc::clone(object), Place::Filling, began);
+        self.insert(Arc::clone(object), (began, reads), purse);
         self.drop_oldest_variant(&object.key.hash());
         true
     }
@@ -195,15 +195,21 @@ impl Shard {
         }
     }
 
-    fn insert(&mut self, object: Arc<Object>, place: Place, began: Sequence) -> u32 {
+    fn insert(
+        &mut self,
+        object: Arc<Object>,
+        (began, reads): (Sequence, u32),
+        purse: &mut Charge,
+    ) -> u32 {
         let hash = object.key.hash();
         let names = Arc::clone(&object.tags);
         *self.sites.entry(site_of(&object)).or_default() += 1;
         let next_variant = self.index.get(&hash).copied().unwrap_or(NIL);
         let index = self.slots.insert(Slot {
             object,
-            place,
+            place: Place::Filling,
             frequency: 0,
+            reads,
             began,
             next_variant,
             tags: Box::default(),
@@ -211,7 +217,7 @@ impl Shard {
         self.index.insert(hash, index);
         let tags = names
             .iter()
-            .map(|name| self.tags.add(name, index))
+            .map(|name| self.tags.add(name, index, purse))
             .collect();
         if let Some(slot) = self.slots.get_mut(index) {
             slot.tags = tags;
@@ -242,8 +248,9 @@ impl Shard {
         true
     }
 
-    /// Replaces a stored object by another of the same identity (same groups, other head).
-    pub(super) fn replace(&mut self, stored: &Object, by: Arc<Object>) -> bool {
+    /// Replaces a stored object by another of the same identity (same groups, other head), validated by a request that began
+    /// at this purge number.
+    pub(super) fn replace(&mut self, stored: &Object, by: Arc<Object>, began: Sequence) -> bool {
         let Some(index) = self.find_object(stored) else {
             return false;
         };
@@ -252,6 +259,7 @@ impl Shard {
         };
         let (was, bytes, place) = (slot.object.cost(), by.cost(), slot.place);
         slot.object = by;
+        slot.began = slot.began.max(began);
         let queue = match place {
             Place::Filling => return true,
             Place::Small => &mut self.small,
@@ -268,16 +276,73 @@ impl Shard {
         }
     }
 
-    pub(super) fn remove_key(&mut self, key_hash: &[u8; 16], removed: &mut Removed) {
-        while let Some(index) = self.index.get(key_hash).copied() {
-            removed.objects.extend(self.remove(index));
+    /// Shows a purge the entries of a key.
+    pub(super) fn sweep_key(&mut self, key_hash: &[u8; 16], sweep: &mut Sweep) {
+        let mut next = self.index.get(key_hash).copied();
+        while let Some((index, slot)) = next.and_then(|index| Some((index, self.slots.get(index)?)))
+        {
+            next = Some(slot.next_variant);
+            self.sweep(index, sweep);
         }
     }
 
-    pub(super) fn remove_tag(&mut self, tag: &str, removed: &mut Removed) {
-        while let Some(index) = self.tags.last(tag) {
-            removed.objects.extend(self.remove(index));
+    /// Shows a purge at most `count` entries of a group, from place `end` of its list backwards. Returns the place to go on
+    /// from; `None` when all were shown.
+    pub(super) fn sweep_tag(
+        &mut self,
+        tag: &str,
+        end: usize,
+        count: usize,
+        sweep: &mut Sweep,
+    ) -> Option<usize> {
+        let mut end = end.min(self.tags.slots(tag).len());
+        for _ in 0..count {
+            end = end.checked_sub(1)?;
+            if let Some(index) = self.tags.slots(tag).get(end).copied() {
+                self.sweep(index, sweep);
+            }
         }
+        (end > 0).then_some(end)
+    }
+
+    /// Shows a purge those of at most `count` places, from place `start` on, whose key it names. Returns the place to go on
+    /// from; `None` when all were looked at.
+    pub(super) fn sweep_places(
+        &mut self,
+        start: usize,
+        count: usize,
+        names: impl Fn(&Key) -> bool,
+        sweep: &mut Sweep,
+    ) -> Option<usize> {
+        let end = (start + count).min(self.slots.slots.len());
+        for index in start as u32..end as u32 {
+            if self
+                .slots
+                .get(index)
+                .is_some_and(|slot| names(&slot.object.key))
+            {
+                self.sweep(index, sweep);
+            }
+        }
+        (end < self.slots.slots.len()).then_some(end)
+    }
+
+    fn sweep(&mut self, index: u32, sweep: &mut Sweep) {
+        let Some(slot) = self.slots.get(index) else {
+            return;
+        };
+        if slot.began >= sweep.sequence {
+            return; // its origin request began after the purge was asked for
+        }
+        match sweep.act(&slot.object, slot.place == Place::Filling, slot.reads) {
+            Act::Keep => {}
+            Act::Remove => sweep.removed.extend(self.remove(index)),
+        }
+    }
+
+    /// How many schemes and hosts the entries have.
+    pub(super) fn sites_len(&self) -> usize {
+        self.sites.len()
     }
 
     /// The schemes and hosts of the entries.
@@ -285,10 +350,19 @@ impl Shard {
         self.sites.keys()
     }
 
-    pub(super) fn remove_all(&mut self, removed: &mut Removed) {
-        for index in 0..self.slots.slots.len() as u32 {
-            removed.objects.extend(self.remove(index));
+    /// The entries of a key, without counting as a read.
+    pub(super) fn inspect(&self, key_hash: &[u8; 16]) -> Vec<Inspected> {
+        let mut found = Vec::new();
+        let mut next = self.index.get(key_hash).copied().unwrap_or(NIL);
+        while let Some(slot) = self.slots.get(next) {
+            found.push(Inspected {
+                object: Arc::clone(&slot.object),
+                began: slot.began,
+                reads: slot.reads,
+            });
+            next = slot.next_variant;
         }
+        found
     }
 
     fn remove(&mut self, index: u32) -> Option<Arc<Object>> {

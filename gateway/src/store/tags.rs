@@ -1,11 +1,16 @@
 //! The inverted index: which entries of a shard carry a group.
 //!
-//! Exact and bounded: names are kept once, a name without entries is dropped at once, and each posting is paid for by the
-//! entry it belongs to.
+//! Exact and bounded: names are kept once, a name without entries is dropped at once, each posting is paid for by the
+//! entry it belongs to, and each name by itself.
 
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
+
+use super::ledger::Charge;
+
+/// One name besides its bytes: its share of the hash table and of the list of postings, and three allocations.
+const NAME_BYTES: usize = 240;
 
 /// Where an entry stands in the posting list of one of its groups.
 #[derive(Debug, Clone, Copy)]
@@ -17,6 +22,13 @@ pub(super) struct TagLink {
 struct Posting {
     name: Arc<str>,
     slots: Vec<u32>,
+    /// Held while the name is in the index.
+    charge: Option<Charge>,
+}
+
+/// The bytes of these names if none of them is in the index yet.
+pub(super) fn cost_of_names(names: &[Box<str>]) -> usize {
+    names.iter().map(|name| NAME_BYTES + name.len()).sum()
 }
 
 #[derive(Default)]
@@ -31,11 +43,11 @@ impl Tags {
         self.by_name.len()
     }
 
-    /// Adds a slot to a group.
-    pub(super) fn add(&mut self, name: &str, slot: u32) -> TagLink {
+    /// Adds a slot to a group; a new name is paid for from the purse.
+    pub(super) fn add(&mut self, name: &str, slot: u32, purse: &mut Charge) -> TagLink {
         let tag = match self.by_name.get(name) {
             Some(tag) => *tag,
-            None => self.intern(name),
+            None => self.intern(name, purse.split(NAME_BYTES + name.len())),
         };
         let slots = &mut self.postings[tag as usize].slots;
         slots.push(slot);
@@ -45,11 +57,12 @@ impl Tags {
         }
     }
 
-    fn intern(&mut self, name: &str) -> u32 {
+    fn intern(&mut self, name: &str, charge: Charge) -> u32 {
         let name: Arc<str> = name.into();
         let posting = Posting {
             name: Arc::clone(&name),
             slots: Vec::new(),
+            charge: Some(charge),
         };
         let tag = match self.free.pop() {
             Some(tag) => {
@@ -78,6 +91,7 @@ impl Tags {
         } else if posting.slots.is_empty() {
             let name = std::mem::replace(&mut posting.name, Arc::from(""));
             posting.slots = Vec::new();
+            posting.charge = None;
             self.by_name.remove(&name);
             self.free.push(link.tag);
         }
@@ -88,12 +102,12 @@ impl Tags {
         }
     }
 
-    /// A slot that carries the group, if any does.
-    pub(super) fn last(&self, name: &str) -> Option<u32> {
-        self.postings[*self.by_name.get(name)? as usize]
-            .slots
-            .last()
-            .copied()
+    /// The slots that carry a group. A slot that is removed gives its place to the last one, and new ones come last: whoever
+    /// walks from the end towards the front misses none that was there when the walk began.
+    pub(super) fn slots(&self, name: &str) -> &[u32] {
+        self.by_name
+            .get(name)
+            .map_or(&[], |tag| &self.postings[*tag as usize].slots)
     }
 }
 

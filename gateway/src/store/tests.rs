@@ -1,11 +1,11 @@
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
-use proptest::prelude::*;
 
 use super::*;
+use crate::policy::freshness::Left;
+use crate::purge::Mode;
 
 const HOST: &str = "shop";
 
@@ -271,112 +271,117 @@ fn a_body_that_is_being_read_is_paid_for_until_its_reader_has_gone() {
     assert_eq!(store.stats().used_bytes, 0);
 }
 
-#[derive(Debug, Clone)]
-enum Step {
-    Put { path: u8, tags: Vec<u8>, bytes: u16 },
-    Begin { path: u8, tags: Vec<u8> },
-    Finish,
-    Break,
-    PurgeTag(u8),
-    PurgePath(u8),
-    PurgeAll,
-    Read(u8),
+#[test]
+fn a_soft_purge_ends_freshness_once_and_keeps_the_stale_windows() {
+    let store = store_of(1 << 20);
+    put(&store, "/a", &["red"], b"a");
+    let stored_at = find(&store, "/a").unwrap().freshness().stored_at;
+    let soft = |seconds| {
+        let at = stored_at + Duration::from_secs(seconds);
+        let order = Order {
+            scopes: &[Scope::Tag("red"), Scope::Path("/a", None)],
+            mode: Mode::Soft { at },
+            hottest: 0,
+        };
+        store.begin_purge(&order).finish()
+    };
+    let purged = soft(10);
+    assert_eq!((purged.sequence, purged.objects), (1, 1), "counted once");
+    soft(20);
+    let found = find(&store, "/a").unwrap();
+    let left = found.freshness().left(stored_at + Duration::from_secs(30));
+    assert_eq!(
+        left,
+        Left::Stale(Duration::from_secs(20)),
+        "the first one counts"
+    );
+    assert_eq!(found.expired().unwrap().sequence, 1);
 }
 
-fn step() -> impl Strategy<Value = Step> {
-    let tags =
-        || proptest::collection::btree_set(0..6u8, 0..4).prop_map(|set| set.into_iter().collect());
-    prop_oneof![
-        8 => (0..24u8, tags(), 0..3_000u16).prop_map(|(path, tags, bytes)| Step::Put { path, tags, bytes }),
-        4 => (0..24u8, tags()).prop_map(|(path, tags)| Step::Begin { path, tags }),
-        3 => Just(Step::Finish),
-        1 => Just(Step::Break),
-        2 => (0..6u8).prop_map(Step::PurgeTag),
-        1 => (0..24u8).prop_map(Step::PurgePath),
-        1 => Just(Step::PurgeAll),
-        8 => (0..24u8).prop_map(Step::Read),
-    ]
+#[test]
+fn a_fill_that_a_soft_purge_overtakes_is_not_kept() {
+    let store = store_of(1 << 20);
+    let soft = Mode::Soft { at: Instant::now() };
+    let order = Order {
+        scopes: &[Scope::Tag("red")],
+        mode: soft,
+        hottest: 0,
+    };
+    let writer = store.begin_fill(new_fill(&store, "/a", &["red"]));
+    let asked = new_fill(&store, "/b", &["red"]);
+    assert_eq!(store.begin_purge(&order).finish().objects, 1);
+    assert_eq!(writer.finish(), 0);
+    assert_eq!(store.begin_fill(asked).finish(), 0);
+    assert!(find(&store, "/a").is_none() && find(&store, "/b").is_none());
 }
 
-/// What may be found: for each path the number of the put that made it and its tags. Evictions may take entries away, so the
-/// model says what must not be found, and what a find must be.
-#[derive(Default)]
-struct Model {
-    entries: HashMap<u8, (u64, Vec<u8>)>,
+#[test]
+fn a_validation_after_a_soft_purge_makes_fresh_again_and_one_before_it_does_not() {
+    let store = store_of(1 << 20);
+    put(&store, "/a", &["red"], b"a");
+    let began = store.sequence();
+    let order = Order {
+        scopes: &[Scope::Tag("red")],
+        mode: Mode::Soft { at: Instant::now() },
+        hottest: 0,
+    };
+    store.begin_purge(&order).finish();
+    let stale = find(&store, "/a").unwrap();
+    assert!(!store.refresh(&stale, head("\"a\""), fresh(), began));
+    assert!(store.refresh(&stale, head("\"a\""), fresh(), store.sequence()));
+    assert_eq!(find(&store, "/a").unwrap().expired(), None);
 }
 
-impl Model {
-    fn purge(&mut self, matches: impl Fn(u8, &[u8]) -> bool) {
-        self.entries.retain(|path, (_, tags)| !matches(*path, tags));
-    }
-}
-
-fn names(tags: &[u8]) -> Vec<String> {
-    tags.iter().map(|tag| format!("tag-{tag}")).collect()
-}
-
-fn numbered(store: &Store, path: u8, tags: &[u8], number: u64) -> NewFill {
-    let names = names(tags);
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    NewFill {
-        head: head(&format!("\"{number}\"")),
-        ..new_fill(store, &format!("/{path}"), &names)
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
-
-    #[test]
-    fn the_store_agrees_with_a_simple_model(steps in proptest::collection::vec(step(), 1..200), shards in 1..4usize) {
-        const BUDGET: usize = 40_000;
-        let store = Store::new(Limits { budget_bytes: BUDGET, object_bytes_max: 2_500, variants_max: 8, shards });
-        let mut model = Model::default();
-        let mut open: Option<(FillWriter, u8)> = None;
-        for (number, step) in (0u64..).zip(steps) {
-            match step {
-                Step::Put { path, tags, bytes } => {
-                    let mut writer = store.begin_fill(numbered(&store, path, &tags, number));
-                    writer.write(Bytes::from(vec![0; bytes.into()])).unwrap();
-                    writer.finish();
-                    model.entries.insert(path, (number, tags));
-                }
-                Step::Begin { path, tags } => {
-                    drop(open.take()); // breaks off the one before
-                    let writer = store.begin_fill(numbered(&store, path, &tags, number));
-                    model.entries.insert(path, (number, tags));
-                    open = Some((writer, path));
-                }
-                Step::Finish => {
-                    if let Some((writer, _)) = open.take() {
-                        writer.finish();
-                    }
-                }
-                Step::Break => open = None,
-                Step::PurgeTag(tag) => {
-                    store.purge(&[Scope::Tag(&format!("tag-{tag}"))]);
-                    model.purge(|_, tags| tags.contains(&tag));
-                }
-                Step::PurgePath(path) => {
-                    store.purge(&[Scope::Path(&format!("/{path}"), None)]);
-                    model.purge(|entry, _| entry == path);
-                }
-                Step::PurgeAll => {
-                    store.purge(&[Scope::All]);
-                    model.purge(|_, _| true);
-                }
-                Step::Read(path) => {
-                    if let Some(found) = find(&store, &format!("/{path}")) {
-                        let held = model.entries.get(&path).map(|(number, _)| format!("\"{number}\""));
-                        prop_assert_eq!(found.head.headers["etag"].to_str().ok(), held.as_deref());
-                    }
-                }
-            }
-            prop_assert!(store.stats().used_bytes <= BUDGET);
+#[test]
+fn the_hottest_of_what_was_purged_are_told_in_order() {
+    let store = store_of(1 << 22);
+    for n in 0..500 {
+        put(&store, &format!("/{n}"), &["red"], b"a");
+        for _ in 0..n % 100 {
+            find(&store, &format!("/{n}"));
         }
-        drop(open);
-        store.purge(&[Scope::All]);
-        let stats = store.stats();
-        prop_assert_eq!((stats.objects, stats.used_bytes, stats.tags), (0, 0, 0));
     }
+    let order = Order {
+        scopes: &[Scope::Tag("red")],
+        mode: Mode::Hard,
+        hottest: 5,
+    };
+    let purged = store.begin_purge(&order).finish();
+    let mut hottest: Vec<_> = purged.hottest.iter().map(|key| key.path()).collect();
+    hottest.sort_unstable();
+    assert_eq!(hottest, ["/199", "/299", "/399", "/499", "/99"]);
+    assert!(store.purge(&[Scope::All]).hottest.is_empty());
 }
+
+#[test]
+fn a_path_is_purged_on_every_one_of_many_hosts() {
+    let store = store_of(1 << 24);
+    for host in 0..1_000 {
+        let fill = NewFill {
+            key: Arc::new(Key::new("http", &format!("host-{host}"), "/a", None)),
+            ..new_fill(&store, "/a", &[])
+        };
+        store.begin_fill(fill).finish();
+        put(&store, &format!("/other/{host}"), &[], b"b");
+    }
+    assert_eq!(store.purge(&[Scope::Path("/a", None)]).objects, 1_000);
+    assert_eq!(store.stats().objects, 1_000);
+}
+
+#[test]
+fn the_names_of_groups_are_paid_for_once_and_given_back_with_their_last_entry() {
+    let store = store_of(1 << 20);
+    let name = "n".repeat(100);
+    let mut used = Vec::new();
+    for path in ["/a", "/b", "/c"] {
+        put(&store, path, &[&name], b"");
+        used.push(store.stats().used_bytes);
+    }
+    assert_eq!(used[2] - used[1], used[1] - used[0]);
+    assert!(used[0] > used[1] - used[0] + name.len(), "{used:?}");
+    store.purge(&[Scope::Tag(&name)]);
+    assert_eq!(store.stats().used_bytes, 0);
+}
+
+mod interleavings;
+mod model;

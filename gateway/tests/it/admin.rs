@@ -4,7 +4,12 @@ use std::os::unix::fs::PermissionsExt;
 
 use crate::support::{FakeOrigin, Gateway, Reply, Request, get, until};
 
-const CALLS: [(&str, &str); 3] = [("POST", "/purge"), ("GET", "/status"), ("GET", "/metrics")];
+const CALLS: [(&str, &str); 4] = [
+    ("POST", "/purge"),
+    ("GET", "/explain?url=/"),
+    ("GET", "/status"),
+    ("GET", "/metrics"),
+];
 
 #[tokio::test]
 async fn without_the_token_every_call_is_refused() {
@@ -90,7 +95,7 @@ async fn operators_calls_are_nothing_special_in_public() {
             );
         }
     }
-    assert_eq!(origin.count(), 12, "every one of them went to the origin");
+    assert_eq!(origin.count(), 14, "every one of them went to the origin");
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ mod balance;
 mod coalesce;
 mod conditional;
 mod cors;
+mod explain;
 mod failure;
 mod headers;
 mod hit_miss;

@@ -66,10 +66,12 @@ impl Versions {
 
 /// Every way to name the page.
 fn scope(round: usize) -> Value {
-    match round % 4 {
+    match round % 6 {
         0 => json!({ "tags": ["group"] }),
         1 => json!({ "urls": ["/page"] }),
         2 => json!({ "urls": ["http://shop.test/page"] }),
+        3 => json!({ "prefixes": ["/pa"] }),
+        4 => json!({ "prefixes": ["http://shop.test/"] }),
         _ => json!({ "all": true }),
     }
 }
@@ -312,6 +314,73 @@ async fn a_purge_between_a_stale_answer_and_its_refresh_holds_nobody_up() {
         );
         stale.await.unwrap();
         assert_eq!(admin.send(&purge).await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn a_validation_with_a_new_body_that_a_purge_overtakes_is_not_kept() {
+    let versions = Versions::default();
+    let origin = versions
+        .origin(|request, version| {
+            // A new representation at each request, good for an hour if it came by a validation.
+            let lifetime = match request.header("if-none-match") {
+                Some(_) => "max-age=3600",
+                None => "max-age=0",
+            };
+            Reply::new(200, version.to_string())
+                .header("Cache-Control", lifetime)
+                .header("ETag", &format!("\"{version}\""))
+        })
+        .await;
+    let gateway = Gateway::general(&[&origin]).await;
+    let client = gateway.client();
+    for round in 0..ROUNDS {
+        client.get("/page").await;
+        let gate = versions.hold(round % 2 == 1);
+        let before = ask(client);
+        gate.reached(1).await;
+        assert!(origin.last().header("if-none-match").is_some());
+        pause(round).await;
+        versions.advance();
+        gateway.purge(scope(round)).await;
+        let after = ask(client);
+        pause(round / 7).await;
+        gate.open();
+        assert!(version(&before.await.unwrap()) + 1 >= versions.now());
+        assert_eq!(
+            version(&after.await.unwrap()),
+            versions.now(),
+            "round {round}: asked after the purge"
+        );
+        gateway.purge(json!({ "all": true })).await;
+    }
+}
+
+#[tokio::test]
+async fn a_fill_that_a_soft_purge_overtakes_is_never_fresh() {
+    let versions = Versions::default();
+    let origin = versions
+        .origin(|_, version| Reply::fresh(version.to_string()))
+        .await;
+    let gateway = Gateway::general(&[&origin]).await;
+    let client = gateway.client();
+    for round in 0..ROUNDS {
+        let gate = versions.hold(round % 2 == 1);
+        let before = ask(client);
+        gate.reached(1).await;
+        pause(round).await;
+        versions.advance();
+        let mut soft = scope(round);
+        soft["soft"] = true.into();
+        gateway.purge(soft).await;
+        let after = ask(client);
+        pause(round / 7).await;
+        gate.open();
+        before.await.unwrap();
+        for answer in [after.await.unwrap(), client.get("/page").await] {
+            assert_eq!(version(&answer), versions.now(), "round {round}");
+        }
+        gateway.purge(json!({ "all": true })).await;
     }
 }
 

@@ -1,0 +1,396 @@
+//! Purges that meet fills on their way: whoever asks after a purge was answered may never get what was there before it.
+//!
+//! Every try has a page of its own. The origin decides on its answer and holds it; the page changes; the purge is sent; the old
+//! answer is let go before the purge, with it or after it, before its header or between header and body.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use benches::dice::Dice;
+use benches::exchange::{Answer, Connection};
+use benches::gateway_process::{GatewayProcess, purged};
+use benches::load::get;
+use benches::report;
+use benches::scripted_origin::{Asked, Reply, ScriptedOrigin};
+use benches::verdict::Verdicts;
+use clap::Parser;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+/// How the old answer comes to the cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Miss,
+    Unchanged,
+    Changed,
+    Background,
+    Waiter,
+}
+
+const KINDS: [(Kind, &str); 5] = [
+    (Kind::Miss, "miss"),
+    (Kind::Unchanged, "revalidation-304"),
+    (Kind::Changed, "revalidation-200"),
+    (Kind::Background, "background-refresh"),
+    (Kind::Waiter, "waiter"),
+];
+
+/// Turns of the scheduler that let an old answer go earlier or later.
+const TURNS_MAX: u32 = 40;
+
+#[derive(Parser)]
+struct Arguments {
+    /// Tries of each kind.
+    #[arg(long, default_value_t = 10_000)]
+    tries: u64,
+    /// Tries at once; most of them wait for an answer that is held.
+    #[arg(long, default_value_t = 192)]
+    lanes: u64,
+    /// Seed of the timing.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Keep the run in this folder.
+    #[arg(long)]
+    keep: Option<PathBuf>,
+}
+
+/// An answer that the origin has decided on and holds.
+#[derive(Clone)]
+struct Hold {
+    is_after_header: bool,
+    has_arrived: Arc<watch::Sender<bool>>,
+    is_open: Arc<watch::Sender<bool>>,
+}
+
+impl Hold {
+    fn new(is_after_header: bool) -> Self {
+        Self {
+            is_after_header,
+            has_arrived: Arc::new(watch::Sender::new(false)),
+            is_open: Arc::new(watch::Sender::new(false)),
+        }
+    }
+
+    async fn pass(&self) {
+        self.has_arrived.send_replace(true);
+        let _ = self.is_open.subscribe().wait_for(|open| *open).await;
+    }
+
+    async fn arrived(&self) {
+        let _ = self.has_arrived.subscribe().wait_for(|here| *here).await;
+    }
+}
+
+struct Page {
+    kind: Kind,
+    version: AtomicU64,
+    was_filled: AtomicBool,
+    next: Mutex<Option<Hold>>,
+}
+
+impl Page {
+    fn new(kind: Kind) -> Self {
+        Self {
+            kind,
+            version: AtomicU64::new(1),
+            was_filled: AtomicBool::new(false),
+            next: Mutex::default(),
+        }
+    }
+
+    fn hold(&self, hold: &Hold) {
+        *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(hold.clone());
+    }
+
+    /// Head and body of what the page is at this moment.
+    fn now(&self, asked: &Asked) -> (String, String) {
+        let body = self.version.load(Ordering::SeqCst).to_string();
+        let etag = format!("\"{body}\"");
+        let was_filled = self.was_filled.swap(true, Ordering::SeqCst);
+        let is_validation = asked.if_none_match.is_some();
+        let lifetime = match self.kind {
+            // Were an overtaken validation kept, it would be a hit for an hour.
+            Kind::Unchanged | Kind::Changed if !is_validation => "max-age=0",
+            Kind::Background if !was_filled => "max-age=60, stale-while-revalidate=3600\r\nAge: 61",
+            _ => "max-age=3600",
+        };
+        let is_same = asked.if_none_match.as_deref() == Some(&etag);
+        let group = asked.target.replace('/', "-");
+        let fields =
+            format!("Cache-Control: {lifetime}\r\nCache-Groups: \"{group}\"\r\nETag: {etag}");
+        if self.kind == Kind::Unchanged && is_same {
+            (
+                format!("HTTP/1.1 304 Not Modified\r\n{fields}\r\n\r\n"),
+                String::new(),
+            )
+        } else {
+            let length = body.len();
+            let head = format!("HTTP/1.1 200 OK\r\n{fields}\r\nContent-Length: {length}\r\n\r\n");
+            (head, body)
+        }
+    }
+}
+
+#[derive(Clone, Default)]
+struct Pages(Arc<Mutex<HashMap<String, Arc<Page>>>>);
+
+impl Pages {
+    fn all(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Page>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn origin(&self) -> Result<ScriptedOrigin> {
+        let pages = self.clone();
+        ScriptedOrigin::start(move |asked| {
+            let page = pages.all().get(&asked.target).cloned();
+            async move {
+                let Some(page) = page else {
+                    let head = "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_owned();
+                    return reply(head, String::new(), None);
+                };
+                let hold = page
+                    .next
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .take();
+                // Decided now, told later.
+                let (head, body) = page.now(&asked);
+                match hold {
+                    Some(hold) if hold.is_after_header => reply(head, body, Some(hold)),
+                    Some(hold) => {
+                        hold.pass().await;
+                        reply(head, body, None)
+                    }
+                    None => reply(head, body, None),
+                }
+            }
+        })
+        .await
+    }
+}
+
+fn reply(head: String, body: String, hold: Option<Hold>) -> Reply<impl Future<Output = ()> + Send> {
+    Reply {
+        head,
+        body,
+        pause: async move {
+            if let Some(hold) = hold {
+                hold.pass().await;
+            }
+        },
+    }
+}
+
+/// What some tries of one kind came to.
+#[derive(Debug, Clone, Copy, Default)]
+struct Tally {
+    tries: u64,
+    /// Old bodies given to who asked after the purge was answered.
+    old: u64,
+    /// Old answers that were let go when the purge had been answered.
+    overtaken: u64,
+    /// Purges that found something to take out.
+    found: u64,
+}
+
+struct Lane {
+    first: Connection,
+    waiter: Connection,
+    later: Connection,
+    admin: Connection,
+    dice: Dice,
+    pages: Pages,
+}
+
+impl Lane {
+    async fn open(gateway: &GatewayProcess, pages: &Pages, seed: u64) -> Result<Self> {
+        Ok(Self {
+            first: Connection::open(gateway.public).await?,
+            waiter: Connection::open(gateway.public).await?,
+            later: Connection::open(gateway.public).await?,
+            admin: Connection::open(gateway.admin).await?,
+            dice: Dice::new(seed),
+            pages: pages.clone(),
+        })
+    }
+
+    async fn attempt(
+        &mut self,
+        gateway: &GatewayProcess,
+        (kind, target): (Kind, &str),
+        tally: &mut Tally,
+    ) -> Result<()> {
+        let page = Arc::new(Page::new(kind));
+        self.pages
+            .all()
+            .insert(target.to_owned(), Arc::clone(&page));
+        let request = get(target);
+        if matches!(kind, Kind::Unchanged | Kind::Changed | Kind::Background) {
+            ensure!(
+                version(&self.first.exchange(&request).await?)? == 1,
+                "not filled"
+            );
+        }
+        // An answer without a body has nothing to hold behind its header.
+        let hold = Hold::new(kind != Kind::Unchanged && self.dice.between(0, 1) == 1);
+        page.hold(&hold);
+        self.first.send(&request).await?;
+        if kind == Kind::Background {
+            ensure!(
+                version(&self.first.answer().await?)? == 1,
+                "not served stale"
+            );
+        }
+        hold.arrived().await;
+        if kind == Kind::Waiter {
+            self.waiter.send(&request).await?;
+        }
+        page.version.store(2, Ordering::SeqCst);
+        tally.overtaken += u64::from(self.purge(gateway, target, &hold, tally).await?);
+        let later = self.later.exchange(&request).await;
+        hold.is_open.send_replace(true);
+        tally.old += u64::from(version(&later?)? < 2);
+        if kind != Kind::Background {
+            self.first.answer().await?; // asked before the purge: either will do
+        }
+        if kind == Kind::Waiter {
+            self.waiter.answer().await?;
+        }
+        // Once more, when everything that was on its way has come.
+        tally.old += u64::from(version(&self.later.exchange(&request).await?)? < 2);
+        tally.tries += 1;
+        self.pages.all().remove(target);
+        Ok(())
+    }
+
+    /// Purges while the old answer is let go, before, meanwhile or after; true if after.
+    async fn purge(
+        &mut self,
+        gateway: &GatewayProcess,
+        target: &str,
+        hold: &Hold,
+        tally: &mut Tally,
+    ) -> Result<bool> {
+        let request = gateway.purge(&scope(target, self.dice.between(0, 4)));
+        let when = self.dice.between(0, 3);
+        let turns = self.dice.between(0, TURNS_MAX);
+        let open = async {
+            for _ in 0..turns {
+                tokio::task::yield_now().await;
+            }
+            hold.is_open.send_replace(true);
+        };
+        let answer = match when {
+            0 => {
+                open.await;
+                self.admin.exchange(&request).await?
+            }
+            1 | 2 => tokio::join!(self.admin.exchange(&request), open).0?,
+            _ => self.admin.exchange(&request).await?,
+        };
+        tally.found += u64::from(purged(&answer, "objects")? > 0);
+        if when == 3 && self.dice.between(0, 1) == 1 {
+            // The later request meets an old fill that ends meanwhile.
+            let hold = hold.clone();
+            tokio::spawn(async move {
+                for _ in 0..turns {
+                    tokio::task::yield_now().await;
+                }
+                hold.is_open.send_replace(true);
+            });
+        }
+        Ok(when == 3)
+    }
+}
+
+/// Every way to name a page.
+fn scope(target: &str, way: u32) -> Value {
+    match way {
+        0 => json!({ "urls": [target] }),
+        1 => json!({ "urls": [format!("http://bench{target}")] }),
+        2 => json!({ "prefixes": [target] }),
+        3 => json!({ "prefixes": [format!("http://bench{target}")] }),
+        _ => json!({ "tags": [target.replace('/', "-")] }),
+    }
+}
+
+fn version(answer: &Answer) -> Result<u64> {
+    ensure!(answer.status == 200, "no page: {answer:?}");
+    answer.body.parse().context("a body without a version")
+}
+
+async fn run_kind(
+    arguments: &Arguments,
+    gateway: &Arc<GatewayProcess>,
+    pages: &Pages,
+    (kind, name): (Kind, &'static str),
+) -> Result<Tally> {
+    let lanes: Vec<_> = (0..arguments.lanes)
+        .map(|number| {
+            let (gateway, pages) = (Arc::clone(gateway), pages.clone());
+            let (tries, lanes, seed) = (arguments.tries, arguments.lanes, arguments.seed);
+            tokio::spawn(async move {
+                let mut lane = Lane::open(&gateway, &pages, seed * lanes + number).await?;
+                let mut tally = Tally::default();
+                for attempt in (number..tries).step_by(lanes as usize) {
+                    // Ends alike for no two tries: a prefix names one page only.
+                    let target = format!("/{name}/{attempt}/page");
+                    let tried = lane.attempt(&gateway, (kind, &target), &mut tally).await;
+                    tried.with_context(|| format!("trying {target}"))?;
+                }
+                anyhow::Ok(tally)
+            })
+        })
+        .collect();
+    let mut total = Tally::default();
+    for lane in lanes {
+        let tally = lane.await??;
+        total.tries += tally.tries;
+        total.old += tally.old;
+        total.overtaken += tally.overtaken;
+        total.found += tally.found;
+    }
+    Ok(total)
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<ExitCode> {
+    let arguments = Arguments::parse();
+    let pages = Pages::default();
+    let origin = pages.origin().await?;
+    let settings = "[upstream]\nin_flight_max = 4096\n[limits]\nkeepalive_requests_max = 1000000\n";
+    let gateway = Arc::new(GatewayProcess::before(origin.address, settings).await?);
+    let mut verdicts = Verdicts::default();
+    let mut raw =
+        String::from("kind,tries,old_bodies,let_go_after_the_purge,purges_that_found_it,seconds\n");
+    for kind in KINDS {
+        let began = Instant::now();
+        let tally = run_kind(&arguments, &gateway, &pages, kind).await?;
+        let seconds = began.elapsed().as_secs_f64();
+        let Tally {
+            tries,
+            old,
+            overtaken,
+            found,
+        } = tally;
+        verdicts.check(
+            format!("{}: no old body after an answered purge", kind.1),
+            old == 0 && tries == arguments.tries,
+            format!("{old} in {tries} tries; {overtaken} fills ended after the purge, {found} purges met their fill, {seconds:.0} s"),
+        );
+        raw += &format!(
+            "{},{tries},{old},{overtaken},{found},{seconds:.1}\n",
+            kind.1
+        );
+    }
+    if let Some(dir) = &arguments.keep {
+        let files = [("raw.csv", raw.as_str()), ("summary.md", &verdicts.text())];
+        println!("kept in {}", report::keep(dir, &files)?.display());
+    }
+    Ok(verdicts.exit_code())
+}

@@ -1,0 +1,75 @@
+use super::*;
+
+fn key(host: &str, path: &str) -> Key {
+    Key::new("http", host, path, None)
+}
+
+#[test]
+fn a_prefix_refuses_older_fills_below_it_and_no_others() {
+    let table = PurgeTable::new();
+    let on = |host, path| Scope::Prefix(Prefix { host, path });
+    let sequence = table.record(&[on(Some("one"), "/products/")]);
+    let tags = ["red".into()];
+    let is_purged = |host, path| table.is_purged_since(0, &key(host, path), &tags);
+    assert!(is_purged("one", "/products/") && is_purged("one", "/products/7/styles"));
+    assert!(!is_purged("one", "/products") && !is_purged("two", "/products/7"));
+    assert!(!table.is_purged_since(sequence, &key("one", "/products/7"), &tags));
+    table.record(&[on(None, "/products/")]);
+    assert!(is_purged("two", "/products/7"));
+}
+
+#[test]
+fn a_prefix_that_left_the_list_refuses_every_older_fill() {
+    let table = PurgeTable::new();
+    for n in 0..=PREFIXES_MAX {
+        let path = format!("/{n}/");
+        table.record(&[Scope::Prefix(Prefix {
+            host: None,
+            path: &path,
+        })]);
+    }
+    let (first, last) = (1, PREFIXES_MAX as u64 + 1);
+    assert!(table.is_purged_since(first - 1, &key("one", "/0/page"), &[]));
+    assert!(
+        !table.is_purged_since(first, &key("one", "/unrelated"), &[]),
+        "those in the list are still told apart"
+    );
+    assert!(table.is_purged_since(first, &key("one", &format!("/{}/page", last - 1)), &[]));
+    assert_eq!(table.prefixes.lock().len(), PREFIXES_MAX);
+}
+
+#[test]
+fn a_long_prefix_refuses_what_begins_with_its_beginning() {
+    let table = PurgeTable::new();
+    let path = format!("/{}", "a".repeat(2 * PREFIX_BYTES_MAX));
+    table.record(&[Scope::Prefix(Prefix {
+        host: None,
+        path: &path,
+    })]);
+    assert!(table.is_purged_since(0, &key("one", &path), &[]));
+    assert!(!table.is_purged_since(0, &key("one", "/a"), &[]));
+}
+
+#[test]
+fn the_last_purge_of_an_entry_is_the_newest_that_named_it_in_any_way() {
+    let table = PurgeTable::new();
+    let page = key("one", "/page");
+    let tags: [Box<str>; 1] = ["red".into()];
+    assert_eq!(table.last(&page, &tags), 0);
+    let scopes = [
+        Scope::All,
+        Scope::Key(page.hash()),
+        Scope::Tag("red"),
+        Scope::Prefix(Prefix {
+            host: None,
+            path: "/p",
+        }),
+        Scope::Path("/page", None),
+    ];
+    for scope in scopes {
+        let sequence = table.record(&[scope]);
+        assert_eq!(table.last(&page, &tags), sequence, "{scope:?}");
+    }
+    table.record(&[Scope::Tag("blue")]);
+    assert_eq!(table.last(&page, &tags), 5);
+}
