@@ -8,6 +8,7 @@ pub mod admin;
 pub mod balance;
 pub mod cli;
 pub mod config;
+pub mod encode;
 pub mod error;
 pub mod guard;
 pub mod metrics;

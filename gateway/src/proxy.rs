@@ -2,7 +2,9 @@
 
 mod answer;
 mod context;
+mod encoded;
 mod framing;
+mod herd;
 mod invalidate;
 mod keep;
 mod refresh;
@@ -12,6 +14,7 @@ mod uncacheable;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use anyhow::Context as _;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderName, Method, StatusCode};
@@ -28,13 +31,15 @@ pub use context::Context;
 
 use crate::balance::Pool;
 use crate::config::Config;
+use crate::encode::Encoder;
 use crate::error::{self, Problem};
 use crate::guard;
 use crate::metrics::Metrics;
+use crate::policy::encoding::EncodingRules;
 use crate::policy::key::Key;
 use crate::policy::status::Forward;
 use crate::policy::storable::Rules;
-use crate::policy::{conditional, cors, request, vary};
+use crate::policy::{conditional, cors, encoding, request, vary};
 use crate::site::Site;
 use crate::store::Store;
 use keep::CacheParts;
@@ -46,6 +51,8 @@ pub struct Gateway {
     config: Arc<Config>,
     site: Arc<Site>,
     rules: Rules,
+    encodings: EncodingRules,
+    encoder: Encoder,
     cors: Option<cors::Answers>,
     store: Arc<Store>,
     pool: Arc<Pool>,
@@ -58,7 +65,7 @@ impl Gateway {
     /// A proxy over a store and the origins of a pool.
     ///
     /// # Errors
-    /// CORS values that are no header values.
+    /// CORS values that are no header values, or no thread for the encoder.
     pub fn new(
         config: Arc<Config>,
         site: Arc<Site>,
@@ -72,9 +79,13 @@ impl Gateway {
         peer_options.read_timeout = Some(config.upstream.read_timeout);
         peer_options.write_timeout = Some(config.upstream.write_timeout);
         peer_options.idle_timeout = Some(config.upstream.idle_timeout);
+        let encodings = keep::encodings(&config);
         peer_options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
         Ok(Self {
             rules: keep::rules(&config),
+            encoder: Encoder::start(Arc::clone(&store), encodings.bytes_min)
+                .context("starting the encoder")?,
+            encodings,
             cors: config
                 .cors
                 .as_ref()
@@ -141,6 +152,8 @@ impl ProxyHttp for Gateway {
                 ctx.demand = demand;
                 let mut overrides = CacheOptionOverrides::default();
                 overrides.wait_timeout = Some(self.config.cache.lock_wait);
+                // The time bounds the wait, however many fetches come and go in it.
+                overrides.max_lock_retries = Some(usize::MAX);
                 session.cache.enable(
                     self.cache.storage,
                     None,
@@ -171,9 +184,9 @@ impl ProxyHttp for Gateway {
 
     async fn cache_hit_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         meta: &CacheMeta,
-        _hit: &mut HitHandler,
+        hit: &mut HitHandler,
         is_fresh: bool,
         ctx: &mut Context,
     ) -> Result<Option<ForcedFreshness>> {
@@ -181,13 +194,22 @@ impl ProxyHttp for Gateway {
         let Some(storage::Stored(object)) = meta.extensions().get() else {
             return Ok(None);
         };
+        ctx.negotiated = object.is_encodable();
         let freshness = &object.freshness;
         let accepted = ctx.demand.accepts(
             freshness.age(now),
             freshness.left(now),
             freshness.must_revalidate,
         );
+        if accepted && is_fresh {
+            self.choose_representation(session, hit, object, ctx);
+        }
         if accepted == is_fresh {
+            let waited = session.cache.lock_duration().is_some();
+            if !is_fresh && self.takes_stale(waited, freshness, ctx) {
+                ctx.stale = Some("stale-if-error");
+                return Ok(Some(ForcedFreshness::ForceFresh));
+            }
             return Ok(None);
         }
         if accepted {
@@ -226,12 +248,14 @@ impl ProxyHttp for Gateway {
 
     async fn upstream_peer(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         ctx: &mut Context,
     ) -> Result<Box<HttpPeer>> {
         ctx.lease = None; // the place of the attempt before is free
+        self.leave_herd(session, ctx)?;
         let lease = self.pool.pick(&ctx.tried, Instant::now()).map_err(|none| {
             self.metrics.shed.inc();
+            self.note_failure(ctx, StatusCode::SERVICE_UNAVAILABLE);
             Error::because(ErrorType::HTTPStatus(503), "picking an origin", none).into_up()
         })?;
         let mut peer = HttpPeer::new(lease.node().address(), false, String::new());
@@ -281,6 +305,11 @@ impl ProxyHttp for Gateway {
         }
         ctx.answer_begun = true;
         ctx.upstream_status = Some(resp.status.as_u16());
+        if resp.status.is_server_error() {
+            self.note_failure(ctx, resp.status);
+        } else {
+            self.note_success(ctx);
+        }
         // Before the answer leaves: whoever reads it finds no older response here.
         self.invalidate_after(session, resp, ctx);
         // A body that fits is read as fast as the origin sends it, however slow the client is: others wait for it too. One
@@ -319,18 +348,29 @@ impl ProxyHttp for Gateway {
         &self,
         session: &Session,
         resp: &ResponseHeader,
-        _ctx: &mut Context,
+        ctx: &mut Context,
     ) -> Result<bool> {
-        Ok(resp.status == StatusCode::OK
-            && conditional::not_modified(&session.req_header().headers, &resp.headers))
+        if resp.status != StatusCode::OK {
+            return Ok(false);
+        }
+        let client = &session.req_header().headers;
+        Ok(match ctx.encoded {
+            None => conditional::not_modified(client, &resp.headers),
+            Some(encoded::Chosen { coding, .. }) => {
+                conditional::not_modified(client, &encoding::validators(&resp.headers, coding))
+            }
+        })
     }
 
     fn should_serve_stale(
         &self,
         _session: &mut Session,
-        _ctx: &mut Context,
+        ctx: &mut Context,
         error: Option<&Error>,
     ) -> bool {
+        if let Some(status) = error.and_then(error::status) {
+            self.note_failure(ctx, status);
+        }
         // Without an error this is stale-while-revalidate; the windows themselves are in the entry.
         error.is_none_or(|error| *error.esource() == ErrorSource::Upstream)
     }
@@ -353,7 +393,9 @@ impl ProxyHttp for Gateway {
     ) -> Box<Error> {
         self.eject(ctx);
         // Nothing was sent: any method may try the next node.
-        error.set_retry(self.attempts_left(ctx));
+        let again = self.attempts_left(ctx);
+        error.set_retry(again);
+        self.note_unless(again, &error, ctx);
         error
     }
 
@@ -375,7 +417,11 @@ impl ProxyHttp for Gateway {
         let unanswered = !ctx.answer_begun && session.response_written().is_none();
         let from_origin = *error.esource() == ErrorSource::Upstream;
         let in_time = *error.etype() != ErrorType::ReadTimedout;
-        error.set_retry(safe && unanswered && from_origin && in_time && self.attempts_left(ctx));
+        let again = safe && unanswered && from_origin && in_time && self.attempts_left(ctx);
+        error.set_retry(again);
+        if from_origin {
+            self.note_unless(again, &error, ctx);
+        }
         error
     }
 
@@ -444,6 +490,13 @@ impl ProxyHttp for Gateway {
 }
 
 impl Gateway {
+    /// Notes a failed fetch, unless it is tried again.
+    fn note_unless(&self, again: bool, error: &Error, ctx: &mut Context) {
+        if let (false, Some(status)) = (again, error::status(error)) {
+            self.note_failure(ctx, status);
+        }
+    }
+
     fn eject(&self, ctx: &Context) {
         if let Some(lease) = &ctx.lease {
             self.pool.eject(lease.index(), Instant::now());

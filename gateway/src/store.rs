@@ -4,6 +4,7 @@
 //! before it returns, also on fills in flight; a reader that has begun keeps its bytes whatever happens to the entry.
 //! Never: knows of the proxy's types, reads a clock, or does I/O. Limits: [`Limits`].
 
+mod encoded;
 mod fill;
 mod ghost;
 mod ledger;
@@ -80,6 +81,18 @@ pub struct NewFill {
     pub tags: Vec<Box<str>>,
     /// The purge sequence number at which its origin request began.
     pub began: Sequence,
+    /// Whether it may be given in other codings too.
+    pub encodable: bool,
+}
+
+/// What a validation says anew about an entry.
+pub struct Renewed {
+    /// Status and header fields.
+    pub head: Head,
+    /// How long it may be used from now on.
+    pub freshness: Freshness,
+    /// Whether it may be given in other codings too.
+    pub encodable: bool,
 }
 
 /// The cache's memory.
@@ -182,22 +195,16 @@ impl Store {
     /// Gives a stored entry new header fields and a new lifetime after a validation (RFC 9111 section 4.3.4).
     ///
     /// False when the entry is gone, replaced, or purged since the validating request began.
-    pub fn refresh(
-        &self,
-        stored: &Arc<Object>,
-        head: Head,
-        freshness: Freshness,
-        began: Sequence,
-    ) -> bool {
+    pub fn refresh(&self, stored: &Arc<Object>, renewed: Renewed, began: Sequence) -> bool {
         let body = match &stored.body {
             Body::Complete(chunks) => Body::Complete(chunks.clone()),
             Body::Filling(_) => return false,
         };
-        let cost = object::cost_of(&stored.key, &head, &stored.tags) + body.len();
+        let cost = object::cost_of(&stored.key, &renewed.head, &stored.tags) + body.len();
         let Some(charge) = self.charge(&stored.key.hash(), cost) else {
             return false;
         };
-        let refreshed = Arc::new(stored.with(head, freshness, body, charge));
+        let refreshed = Arc::new(stored.with(renewed, body, charge));
         let mut shard = self.shard_of(&stored.key.hash()).lock();
         if self.is_overtaken(&stored.key, &stored.tags, began) {
             return false;

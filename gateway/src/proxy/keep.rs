@@ -6,13 +6,15 @@ use std::time::{Instant, SystemTime};
 use http::Method;
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
-use pingora_cache::lock::{CacheKeyLockImpl, CacheLock};
+use pingora_cache::lock::CacheKeyLockImpl;
 use pingora_cache::{NoCacheReason, RespCacheable};
 
+use super::herd::{Failures, HerdLock};
 use super::storage::{self, CacheStorage, FillPlan};
 use super::uncacheable::UncacheableMemory;
 use super::{Context, Gateway};
 use crate::config::{ClientDirectives, Config};
+use crate::policy::encoding::EncodingRules;
 use crate::policy::groups::TagLimits;
 use crate::policy::storable::{self, Decision, Exchange, Lifetime, Rules};
 use crate::policy::vary::VaryRules;
@@ -26,16 +28,21 @@ pub(super) struct CacheParts {
     pub(super) storage: &'static CacheStorage,
     pub(super) uncacheable: &'static UncacheableMemory,
     pub(super) lock: &'static CacheKeyLockImpl,
+    pub(super) failures: &'static Failures,
 }
 
 impl CacheParts {
     pub(super) fn leak(store: &Arc<Store>, config: &Config) -> Self {
         let storage = CacheStorage::new(Arc::clone(store));
         let uncacheable = UncacheableMemory::new(config.cache.uncacheable_ttl);
+        let failures: &'static Failures =
+            Box::leak(Box::new(Failures::new(config.cache.lock_wait)));
+        let lock = HerdLock::new(config.cache.lock_age, failures);
         Self {
             storage: Box::leak(Box::new(storage)),
             uncacheable: Box::leak(Box::new(uncacheable)),
-            lock: Box::leak(CacheLock::new_boxed(config.cache.lock_age)),
+            lock: Box::leak(Box::new(lock)),
+            failures,
         }
     }
 }
@@ -63,6 +70,15 @@ pub(super) fn rules(config: &Config) -> Rules {
     }
 }
 
+/// What the configuration says about encoded representations.
+pub(super) fn encodings(config: &Config) -> EncodingRules {
+    EncodingRules {
+        codings: config.cache.encodings.clone(),
+        bytes_min: config.cache.encode_min.as_usize(),
+        targeted: config.cache.targeted.clone(),
+    }
+}
+
 impl Gateway {
     /// Decides whether an origin's answer is kept, and on what terms.
     pub(super) fn keep(
@@ -76,11 +92,13 @@ impl Gateway {
         };
         match storable::decide(&exchange(session, resp, ctx), &self.rules) {
             Decision::Store(lifetime) => {
+                ctx.negotiated = self.encodings.allows(resp.status, &resp.headers);
                 let plan = FillPlan {
                     key,
                     freshness: freshness(&lifetime, Instant::now()),
                     tags: lifetime.tags.clone(),
                     began: ctx.began,
+                    encodable: ctx.negotiated,
                 };
                 let header = kept_header(resp, &lifetime);
                 RespCacheable::Cacheable(storage::new_meta(plan, header, SystemTime::now()))

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
-use super::NewFill;
+use super::encoded::Encodings;
 use super::fill::Fill;
 use super::ledger::Charge;
+use super::{NewFill, Renewed};
 use crate::policy::freshness::Left;
 use crate::policy::key::Key;
 
@@ -107,6 +108,8 @@ pub struct Object {
     pub tags: Arc<[Box<str>]>,
     /// The content.
     pub body: Body,
+    /// What was made of the body for other codings; none where that is not allowed.
+    pub(super) encodings: Option<Arc<Encodings>>,
     charge: Charge,
 }
 
@@ -120,33 +123,31 @@ impl Object {
             freshness: new.freshness,
             tags: new.tags.clone().into(),
             body,
+            encodings: new.encodable.then(Arc::default),
             charge,
         }
     }
 
     /// The same entry with other fields, after a validation.
-    pub(super) fn with(
-        &self,
-        head: Head,
-        freshness: Freshness,
-        body: Body,
-        charge: Charge,
-    ) -> Self {
+    pub(super) fn with(&self, renewed: Renewed, body: Body, charge: Charge) -> Self {
+        let encodings = self.encodings.clone().unwrap_or_default();
         Self {
             id: self.id,
             key: Arc::clone(&self.key),
             variance: self.variance,
-            head,
-            freshness,
+            head: renewed.head,
+            freshness: renewed.freshness,
             tags: Arc::clone(&self.tags),
             body,
+            encodings: renewed.encodable.then_some(encodings),
             charge,
         }
     }
 
-    /// Its bytes on the ledger; those of a fill in flight are counted with the fill.
+    /// Its bytes on the ledger, encoded bodies included; those of a fill in flight are counted with the fill.
     pub fn cost(&self) -> usize {
-        self.charge.bytes()
+        let encoded = self.encodings.as_ref().map_or(0, |made| made.cost());
+        self.charge.bytes() + encoded
     }
 
     /// Whether the content is all there.

@@ -7,6 +7,7 @@ mod auth;
 mod balance;
 mod coalesce;
 mod cors;
+mod encoding;
 mod failure;
 mod headers;
 mod hit_miss;
