@@ -143,7 +143,8 @@ impl Store {
     ///
     /// A fill that a purge has overtaken, or that finds no room, still passes its body on to its own reader, and is never
     /// found by another.
-    pub fn begin_fill(self: &Arc<Self>, new: NewFill) -> FillWriter {
+    pub fn begin_fill(self: &Arc<Self>, mut new: NewFill) -> FillWriter {
+        new.head = new.head.compact();
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let cost = object::cost_of(&new.key, &new.head, &new.tags);
         let charge = self.charge(&new.key.hash(), cost);
@@ -195,7 +196,8 @@ impl Store {
     /// Gives a stored entry new header fields and a new lifetime after a validation (RFC 9111 section 4.3.4).
     ///
     /// False when the entry is gone, replaced, or purged since the validating request began.
-    pub fn refresh(&self, stored: &Arc<Object>, renewed: Renewed, began: Sequence) -> bool {
+    pub fn refresh(&self, stored: &Arc<Object>, mut renewed: Renewed, began: Sequence) -> bool {
+        renewed.head = renewed.head.compact();
         let body = match &stored.body {
             Body::Complete(chunks) => Body::Complete(chunks.clone()),
             Body::Filling(_) => return false,

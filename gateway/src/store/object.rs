@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::encoded::Encodings;
 use super::fill::Fill;
@@ -26,13 +26,32 @@ pub struct Head {
 }
 
 impl Head {
+    /// The same head with its values in one buffer of their own: as they came, they are slices of whatever was read with
+    /// them, and would keep all of that in memory.
+    pub(super) fn compact(&self) -> Self {
+        let length = self.headers.values().map(HeaderValue::len).sum();
+        let mut values = BytesMut::with_capacity(length);
+        let mut headers = HeaderMap::with_capacity(self.headers.len());
+        for (name, value) in &self.headers {
+            values.extend_from_slice(value.as_bytes());
+            let copy = HeaderValue::from_maybe_shared(values.split().freeze());
+            headers.append(name, copy.unwrap_or_else(|_| value.clone()));
+        }
+        Self {
+            status: self.status,
+            headers,
+        }
+    }
+
     fn cost(&self) -> usize {
         let fields: usize = self
             .headers
             .iter()
             .map(|(name, value)| name.as_str().len() + value.len())
             .sum();
-        fields + self.headers.capacity() * HEADER_SLOT_BYTES
+        fields
+            + self.headers.len() * HEADER_FIELD_BYTES
+            + self.headers.capacity() * HEADER_SLOT_BYTES
     }
 }
 
@@ -119,7 +138,7 @@ impl Object {
             id,
             key: Arc::clone(&new.key),
             variance: new.variance,
-            head: new.head.clone(),
+            head: new.head.clone(), // a clone has no room to spare
             freshness: new.freshness,
             tags: new.tags.clone().into(),
             body,
@@ -158,8 +177,10 @@ impl Object {
 
 /// The allocations of one entry that do not depend on its content: object, slot, hash table share, reference counts.
 const OBJECT_BYTES: usize = 512;
-/// One slot of a header map: name, value and links, and its share of the hash index.
-const HEADER_SLOT_BYTES: usize = 104;
+/// One field of a header map: name, value and links.
+const HEADER_FIELD_BYTES: usize = 104;
+/// One slot of a header map's hash index, of which a quarter stays empty.
+const HEADER_SLOT_BYTES: usize = 6;
 /// One group of one entry: its link, its posting, and its share of the name (entries of a group share the name, but the
 /// one that comes first pays for it).
 const TAG_BYTES: usize = 48;

@@ -228,6 +228,20 @@ fn a_validation_that_a_purge_overtakes_changes_nothing() {
 }
 
 #[test]
+fn a_kept_head_does_not_keep_what_was_read_with_it() {
+    let store = store_of(1 << 20);
+    let read = Bytes::from(vec![b'a'; 100_000]);
+    let mut new = new_fill(&store, "/a", &[]);
+    let value = HeaderValue::from_maybe_shared(read.slice(..3)).unwrap();
+    new.head.headers.insert("foo", value);
+    store.begin_fill(new).finish();
+    let stored = find(&store, "/a").unwrap();
+    assert_eq!(stored.head.headers["foo"], "aaa");
+    let all = read.as_ptr_range();
+    assert!(!all.contains(&stored.head.headers["foo"].as_bytes().as_ptr()));
+}
+
+#[test]
 fn an_encoded_body_is_on_the_account_and_goes_with_its_entry() {
     let store = store_of(1 << 20);
     put(&store, "/a", &["red"], b"plain");

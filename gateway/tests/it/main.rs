@@ -8,6 +8,7 @@ mod balance;
 mod coalesce;
 mod cors;
 mod encoding;
+mod exact;
 mod failure;
 mod headers;
 mod hit_miss;
