@@ -24,7 +24,8 @@ use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy, PeerOptions}
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_cache::key::HashBinary;
 use pingora_cache::{
-    CacheKey, CacheMeta, CacheOptionOverrides, ForcedFreshness, HitHandler, RespCacheable,
+    CacheKey, CacheMeta, CacheOptionOverrides, CachePhase, ForcedFreshness, HitHandler,
+    RespCacheable,
 };
 
 pub use context::Context;
@@ -39,7 +40,7 @@ use crate::policy::encoding::EncodingRules;
 use crate::policy::key::Key;
 use crate::policy::status::Forward;
 use crate::policy::storable::Rules;
-use crate::policy::{conditional, cors, encoding, request, vary};
+use crate::policy::{cors, request, vary};
 use crate::site::Site;
 use crate::store::Store;
 use keep::CacheParts;
@@ -350,16 +351,7 @@ impl ProxyHttp for Gateway {
         resp: &ResponseHeader,
         ctx: &mut Context,
     ) -> Result<bool> {
-        if resp.status != StatusCode::OK {
-            return Ok(false);
-        }
-        let client = &session.req_header().headers;
-        Ok(match ctx.encoded {
-            None => conditional::not_modified(client, &resp.headers),
-            Some(encoded::Chosen { coding, .. }) => {
-                conditional::not_modified(client, &encoding::validators(&resp.headers, coding))
-            }
-        })
+        Ok(encoded::is_not_modified(session, resp, ctx))
     }
 
     fn should_serve_stale(
@@ -453,9 +445,13 @@ impl ProxyHttp for Gateway {
     async fn logging(&self, session: &mut Session, _error: Option<&Error>, ctx: &mut Context) {
         ctx.lease = None;
         guard::request_ended();
+        let phase = match ctx.stale {
+            Some(_) => CachePhase::Stale,
+            None => session.cache.phase(),
+        };
         self.metrics.request(
             session.response_written().map(|resp| resp.status),
-            session.cache.phase(),
+            phase,
             ctx.arrived,
         );
     }
@@ -490,13 +486,6 @@ impl ProxyHttp for Gateway {
 }
 
 impl Gateway {
-    /// Notes a failed fetch, unless it is tried again.
-    fn note_unless(&self, again: bool, error: &Error, ctx: &mut Context) {
-        if let (false, Some(status)) = (again, error::status(error)) {
-            self.note_failure(ctx, status);
-        }
-    }
-
     fn eject(&self, ctx: &Context) {
         if let Some(lease) = &ctx.lease {
             self.pool.eject(lease.index(), Instant::now());

@@ -76,6 +76,20 @@ impl Gateway {
     }
 }
 
+/// Whether the client has the chosen representation already.
+pub(super) fn is_not_modified(session: &Session, resp: &ResponseHeader, ctx: &Context) -> bool {
+    if resp.status != StatusCode::OK {
+        return false;
+    }
+    let client = &session.req_header().headers;
+    match ctx.encoded {
+        None => conditional::not_modified(client, &resp.headers),
+        Some(Chosen { coding, .. }) => {
+            conditional::not_modified(client, &encoding::validators(&resp.headers, coding))
+        }
+    }
+}
+
 /// Sets the fields of the chosen representation, and says that there was a choice (RFC 9110 12.5.5).
 pub(super) fn represent(resp: &mut ResponseHeader, ctx: &Context) -> Result<()> {
     if !ctx.negotiated {

@@ -15,6 +15,7 @@ use pingora_cache::lock::{CacheKeyLock, CacheLock, LockStatus, Locked, WritePerm
 use pingora_cache::{CacheKey, CachePhase, NoCacheReason};
 
 use super::{Context, Gateway};
+use crate::error;
 use crate::policy::freshness::Left;
 use crate::policy::key::Key;
 use crate::policy::request::Demand;
@@ -127,6 +128,13 @@ impl Gateway {
                 .failures
                 .note(&key.hash(), status, Instant::now());
             ctx.failed = true; // however many of the filters hear of it
+        }
+    }
+
+    /// Notes a failed fetch, unless it is tried again.
+    pub(super) fn note_unless(&self, again: bool, error: &Error, ctx: &mut Context) {
+        if let (false, Some(status)) = (again, error::status(error)) {
+            self.note_failure(ctx, status);
         }
     }
 
