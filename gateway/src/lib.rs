@@ -11,6 +11,7 @@ pub mod config;
 pub mod encode;
 pub mod error;
 pub mod guard;
+pub mod hot;
 pub mod metrics;
 pub mod policy;
 pub mod proxy;

@@ -3,7 +3,7 @@
 use blake2::digest::consts::U16;
 use blake2::{Blake2b, Digest};
 use http::header::{ACCEPT_ENCODING, ACCEPT_LANGUAGE, VARY};
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Deserialize;
 
 /// Header names one `Vary` may hold by default; more would be no cache but a log of requests.
@@ -180,10 +180,20 @@ pub struct Accepted {
 impl Accepted {
     /// Reads the field; a missing one means identity only, which every client understands.
     pub fn from_request(request: &HeaderMap) -> Self {
+        let lines = request.get_all(ACCEPT_ENCODING);
+        Self::from_lines(lines.iter().map(HeaderValue::as_bytes))
+    }
+
+    /// Reads the value of the only line of the field.
+    pub fn from_line(line: &[u8]) -> Self {
+        Self::from_lines(std::iter::once(line))
+    }
+
+    fn from_lines<'l>(lines: impl Iterator<Item = &'l [u8]>) -> Self {
         let mut stated = [None; Coding::ALL.len()];
         let mut others = None;
-        for line in request.get_all(ACCEPT_ENCODING) {
-            for member in line.as_bytes().split(|byte| *byte == b',') {
+        for line in lines {
+            for member in line.split(|byte| *byte == b',') {
                 let mut parts = member.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
                 let name = parts.next().unwrap_or_default();
                 let weight = parts.next().map_or(Some(1000), weight);
@@ -209,13 +219,9 @@ impl Accepted {
     }
 
     /// The best of the codings on offer, the earlier one among equals; none when the client takes none of them.
-    pub fn best(self, offered: &[Coding]) -> Option<Coding> {
+    pub fn best(self, offered: impl IntoIterator<Item = Coding>) -> Option<Coding> {
         let mut best: Option<Coding> = None;
-        for coding in offered
-            .iter()
-            .copied()
-            .filter(|coding| self.accepts(*coding))
-        {
+        for coding in offered.into_iter().filter(|coding| self.accepts(*coding)) {
             let weight = self.weights[coding as usize];
             if best.is_none_or(|known| weight > self.weights[known as usize]) {
                 best = Some(coding);

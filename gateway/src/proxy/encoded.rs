@@ -56,7 +56,7 @@ impl Gateway {
         // In the order of preference; the origin's own bytes come last.
         let offered = || self.encodings.codings.iter().copied();
         let own = std::iter::once(Coding::Identity);
-        let wanted = accepted.best(&offered().chain(own.clone()).collect::<Vec<_>>())?;
+        let wanted = accepted.best(offered().chain(own.clone()))?;
         let held = offered().filter(|coding| object.encoded(*coding).is_some());
         let held: Vec<Coding> = held.chain(own).collect();
         if !held.contains(&wanted) {
@@ -72,7 +72,7 @@ impl Gateway {
         {
             return Some(coding);
         }
-        accepted.best(&held)
+        accepted.best(held)
     }
 }
 

@@ -25,9 +25,10 @@ pub(super) struct Encodings {
     made: Mutex<Vec<(Coding, Encoded)>>,
 }
 
-struct Encoded {
+/// Bytes that belong to one representation.
+pub(super) struct Encoded {
     body: Bytes,
-    charge: Charge,
+    pub(super) charge: Charge,
 }
 
 impl Encodings {
@@ -48,6 +49,13 @@ impl Object {
         let made = self.encodings.as_ref()?.made.lock();
         let (_, encoded) = made.iter().find(|(known, _)| *known == coding)?;
         Some(encoded.body.clone())
+    }
+
+    /// The prepared head of the representation in a coding, if it has been made.
+    pub fn prepared(&self, coding: Coding) -> Option<Bytes> {
+        let heads = self.heads.lock();
+        let (_, head) = heads.iter().find(|(known, _)| *known == coding)?;
+        Some(head.body.clone())
     }
 
     /// Counts a hit that wants a coding which is not there. True once for each coding: it is now to be made.
@@ -72,6 +80,21 @@ impl Object {
 }
 
 impl Store {
+    /// Keeps a prepared head with its entry. False when the entry is gone, or there is no room.
+    pub fn keep_prepared(&self, object: &Arc<Object>, coding: Coding, head: Bytes) -> bool {
+        let hash = object.key.hash();
+        let Some(charge) = self.charge(&hash, head.len() + ENCODED_BYTES) else {
+            return false;
+        };
+        let mut shard = self.shard_of(&hash).lock();
+        shard.grow_object(object, || {
+            let mut heads = object.heads.lock();
+            if heads.iter().all(|(known, _)| *known != coding) {
+                heads.push((coding, Encoded { body: head, charge }));
+            }
+        })
+    }
+
     /// Keeps an encoded body beside the entry it was made of. False when the entry is gone, or there is no room.
     pub fn keep_encoded(&self, object: &Arc<Object>, coding: Coding, body: Bytes) -> bool {
         let hash = object.key.hash();

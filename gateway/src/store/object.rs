@@ -5,13 +5,15 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, StatusCode};
+use parking_lot::Mutex;
 
-use super::encoded::Encodings;
+use super::encoded::{Encoded, Encodings};
 use super::fill::Fill;
 use super::ledger::Charge;
 use super::{NewFill, Renewed};
 use crate::policy::freshness::Left;
 use crate::policy::key::Key;
+use crate::policy::vary::Coding;
 
 /// What tells the variants of one key apart: a hash over the request fields that `Vary` names.
 pub type Variance = [u8; 16];
@@ -129,6 +131,8 @@ pub struct Object {
     pub body: Body,
     /// What was made of the body for other codings; none where that is not allowed.
     pub(super) encodings: Option<Arc<Encodings>>,
+    /// Heads prepared for a write, by coding; new ones after a validation, as the fields are.
+    pub(super) heads: Mutex<Vec<(Coding, Encoded)>>,
     charge: Charge,
 }
 
@@ -143,6 +147,7 @@ impl Object {
             tags: new.tags.clone().into(),
             body,
             encodings: new.encodable.then(Arc::default),
+            heads: Mutex::default(),
             charge,
         }
     }
@@ -159,6 +164,7 @@ impl Object {
             tags: Arc::clone(&self.tags),
             body,
             encodings: renewed.encodable.then_some(encodings),
+            heads: Mutex::default(),
             charge,
         }
     }
@@ -166,7 +172,9 @@ impl Object {
     /// Its bytes on the ledger, encoded bodies included; those of a fill in flight are counted with the fill.
     pub fn cost(&self) -> usize {
         let encoded = self.encodings.as_ref().map_or(0, |made| made.cost());
-        self.charge.bytes() + encoded
+        let heads = self.heads.lock();
+        let heads: usize = heads.iter().map(|(_, head)| head.charge.bytes()).sum();
+        self.charge.bytes() + encoded + heads
     }
 
     /// Whether the content is all there.

@@ -12,6 +12,7 @@ mod exact;
 mod failure;
 mod headers;
 mod hit_miss;
+mod hot;
 mod invalidate;
 mod key;
 mod limits;
