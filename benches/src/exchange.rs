@@ -1,102 +1,126 @@
-//! One HTTP/1.1 connection for what is scripted: requests as bytes, answers with their bodies.
+//! Whole answers, head and body as they came, over one connection at a time.
 
 use std::net::SocketAddr;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::answer::{self, HEAD_BYTES_MAX, Head};
+use crate::answer::{Head, head_end};
 
-/// A connection that is kept open from request to request.
-#[derive(Debug)]
-pub struct Connection {
-    stream: TcpStream,
+/// One connection to a server, made again when the server has closed it.
+pub struct Exchange {
+    address: SocketAddr,
+    stream: Option<TcpStream>,
     buffer: Vec<u8>,
 }
 
-/// What came back.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
+/// An answer with its body.
+#[derive(Debug, Clone)]
+pub struct Whole {
     /// The status code.
     pub status: u16,
-    /// The value of `Cache-Status`.
-    pub cache_status: String,
-    /// The body as text.
-    pub body: String,
+    /// The body as it came.
+    pub body: Vec<u8>,
+    head: Vec<u8>,
 }
 
-impl Answer {
-    /// Whether it came from the cache.
-    pub fn is_hit(&self) -> bool {
-        self.cache_status.contains("; hit")
+impl Whole {
+    /// The value of a field.
+    ///
+    /// # Errors
+    /// The head is none.
+    pub fn field(&self, name: &str) -> Result<Option<&str>> {
+        Ok(Head::parse(&self.head)?.field(name))
+    }
+
+    /// Whether the cache answered.
+    ///
+    /// # Errors
+    /// The head is none.
+    pub fn is_hit(&self) -> Result<bool> {
+        let status = self.field("cache-status")?.unwrap_or_default();
+        Ok(status.contains("; hit"))
     }
 }
 
-impl Connection {
-    /// Connects.
-    ///
-    /// # Errors
-    /// Nobody listens.
-    pub async fn open(address: SocketAddr) -> Result<Self> {
-        let stream = TcpStream::connect(address).await.context("connecting")?;
-        stream.set_nodelay(true)?;
-        Ok(Self {
-            stream,
+impl Exchange {
+    /// For one server.
+    pub fn new(address: SocketAddr) -> Self {
+        Self {
+            address,
+            stream: None,
             buffer: Vec::new(),
-        })
+        }
     }
 
-    /// Sends a request; its answer is read by [`answer`](Self::answer).
+    /// Sends a request without waiting for its answer.
     ///
     /// # Errors
-    /// The connection is gone.
+    /// No connection.
     pub async fn send(&mut self, request: &[u8]) -> Result<()> {
-        Ok(self.stream.write_all(request).await?)
+        let stream = match &mut self.stream {
+            Some(stream) => stream,
+            empty @ None => {
+                let stream = TcpStream::connect(self.address).await;
+                let stream = stream.context("connecting")?;
+                stream.set_nodelay(true)?;
+                empty.insert(stream)
+            }
+        };
+        stream.write_all(request).await.context("sending")
     }
 
-    /// Reads an answer of known length whole.
+    /// Reads the answer to what was sent; `head_only` for one to HEAD.
     ///
     /// # Errors
     /// No answer, half of one, or one without a length.
-    pub async fn answer(&mut self) -> Result<Answer> {
-        self.buffer.clear();
-        let start = loop {
-            if let Some(end) = answer::head_end(&self.buffer) {
+    pub async fn receive(&mut self, head_only: bool) -> Result<Whole> {
+        let end = loop {
+            if let Some(end) = head_end(&self.buffer) {
                 break end;
             }
-            ensure!(
-                self.buffer.len() < HEAD_BYTES_MAX,
-                "the answer's head is too long"
-            );
             self.read_more().await?;
         };
-        let head = Head::parse(&self.buffer[..start])?;
-        let (status, length) = (head.status, head.length.context("an answer in chunks")?);
-        let cache_status = head.field("cache-status").unwrap_or_default().to_owned();
-        while self.buffer.len() < start + length {
+        let head = self.buffer[..end].to_vec();
+        let parsed = Head::parse(&head)?;
+        let length = if head_only {
+            0
+        } else {
+            parsed.length.context("an answer in chunks")?
+        };
+        while self.buffer.len() < end + length {
             self.read_more().await?;
         }
-        Ok(Answer {
-            status,
-            cache_status,
-            body: String::from_utf8_lossy(&self.buffer[start..start + length]).into(),
+        let rest = self.buffer.split_off(end + length);
+        let body = self.buffer.split_off(end);
+        ensure!(rest.is_empty(), "more than an answer came");
+        self.buffer.clear();
+        if parsed.field("connection") == Some("close") {
+            self.stream = None;
+        }
+        Ok(Whole {
+            status: parsed.status,
+            body,
+            head,
         })
     }
 
     /// Sends a request and reads its answer.
     ///
     /// # Errors
-    /// As those of the two halves.
-    pub async fn exchange(&mut self, request: &[u8]) -> Result<Answer> {
-        self.send(request).await?;
-        self.answer().await
+    /// As those of [`send`](Self::send) and [`receive`](Self::receive).
+    pub async fn whole(&mut self, method: &str, target: &str, fields: &str) -> Result<Whole> {
+        let request = format!("{method} {target} HTTP/1.1\r\nHost: bench\r\n{fields}\r\n");
+        self.send(request.as_bytes()).await?;
+        let answer = self.receive(method == "HEAD").await;
+        answer.with_context(|| format!("{method} {target} {fields:?}"))
     }
 
     async fn read_more(&mut self) -> Result<()> {
-        if self.stream.read_buf(&mut self.buffer).await? == 0 {
-            bail!("the connection was closed in the middle of an answer");
-        }
+        let stream = self.stream.as_mut().context("nothing was sent")?;
+        let read = stream.read_buf(&mut self.buffer).await.context("reading")?;
+        ensure!(read > 0, "the connection was closed before an answer");
         Ok(())
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
-use crate::exchange::{Answer, Connection};
+use crate::connection::{Answer, Connection};
 use crate::program::Program;
 use crate::running::sibling;
 

@@ -8,6 +8,7 @@ pub mod auth;
 pub mod conditional;
 pub mod cors;
 pub mod directives;
+pub mod encoding;
 pub mod freshness;
 pub mod groups;
 pub mod key;

@@ -2,7 +2,9 @@
 
 mod answer;
 mod context;
+mod encoded;
 mod framing;
+mod herd;
 mod invalidate;
 mod keep;
 mod refresh;
@@ -13,6 +15,7 @@ mod uncacheable;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use anyhow::Context as _;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::{ACCEPT_RANGES, DATE, RANGE};
@@ -25,21 +28,24 @@ use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy, PeerOptions}
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_cache::key::HashBinary;
 use pingora_cache::{
-    CacheKey, CacheMeta, CacheOptionOverrides, ForcedFreshness, HitHandler, RespCacheable,
+    CacheKey, CacheMeta, CacheOptionOverrides, CachePhase, ForcedFreshness, HitHandler,
+    RespCacheable,
 };
 
 pub use context::Context;
 
 use crate::balance::Pool;
 use crate::config::Config;
+use crate::encode::Encoder;
 use crate::error::{self, Problem};
 use crate::guard;
 use crate::metrics::Metrics;
+use crate::policy::encoding::EncodingRules;
 use crate::policy::key::Key;
 use crate::policy::status::Forward;
 use crate::policy::storable::Rules;
 use crate::policy::time::http_date;
-use crate::policy::{conditional, cors, range, request, vary};
+use crate::policy::{cors, range, request, vary};
 use crate::purge::Journal;
 use crate::refusals::Refusals;
 use crate::site::Site;
@@ -53,6 +59,8 @@ pub struct Gateway {
     config: Arc<Config>,
     site: Arc<Site>,
     rules: Rules,
+    encodings: EncodingRules,
+    encoder: Encoder,
     cors: Option<cors::Answers>,
     store: Arc<Store>,
     pool: Arc<Pool>,
@@ -77,7 +85,7 @@ impl Gateway {
     /// A proxy over a store and the origins of a pool.
     ///
     /// # Errors
-    /// CORS values that are no header values.
+    /// CORS values that are no header values, or no thread for the encoder.
     pub fn new(
         config: Arc<Config>,
         site: Arc<Site>,
@@ -91,9 +99,13 @@ impl Gateway {
         peer_options.read_timeout = Some(config.upstream.read_timeout);
         peer_options.write_timeout = Some(config.upstream.write_timeout);
         peer_options.idle_timeout = Some(config.upstream.idle_timeout);
+        let encodings = keep::encodings(&config);
         peer_options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
         Ok(Self {
             rules: keep::rules(&config),
+            encoder: Encoder::start(Arc::clone(&store), encodings.bytes_min)
+                .context("starting the encoder")?,
+            encodings,
             cors: config
                 .cors
                 .as_ref()
@@ -162,6 +174,8 @@ impl ProxyHttp for Gateway {
                 ctx.demand = demand;
                 let mut overrides = CacheOptionOverrides::default();
                 overrides.wait_timeout = Some(self.config.cache.lock_wait);
+                // The time bounds the wait, however many fetches come and go in it.
+                overrides.max_lock_retries = Some(usize::MAX);
                 session.cache.enable(
                     self.cache.storage,
                     None,
@@ -192,9 +206,9 @@ impl ProxyHttp for Gateway {
 
     async fn cache_hit_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         meta: &CacheMeta,
-        _hit: &mut HitHandler,
+        hit: &mut HitHandler,
         is_fresh: bool,
         ctx: &mut Context,
     ) -> Result<Option<ForcedFreshness>> {
@@ -202,13 +216,22 @@ impl ProxyHttp for Gateway {
         let Some(storage::Stored(object)) = meta.extensions().get() else {
             return Ok(None);
         };
+        ctx.negotiated = object.is_encodable();
         let freshness = object.freshness();
         let accepted = ctx.demand.accepts(
             freshness.age(now),
             freshness.left(now),
             freshness.must_revalidate,
         );
+        if accepted && is_fresh {
+            self.choose_representation(session, hit, object, ctx);
+        }
         if accepted == is_fresh {
+            let waited = session.cache.lock_duration().is_some();
+            if !is_fresh && self.takes_stale(waited, &freshness, ctx) {
+                ctx.stale = Some("stale-if-error");
+                return Ok(Some(ForcedFreshness::ForceFresh));
+            }
             return Ok(None);
         }
         if accepted {
@@ -255,13 +278,15 @@ impl ProxyHttp for Gateway {
 
     async fn upstream_peer(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         ctx: &mut Context,
     ) -> Result<Box<HttpPeer>> {
         ctx.lease = None; // the place of the attempt before is free
+        self.leave_herd(session, ctx)?;
         let lease = self.pool.pick(&ctx.tried, Instant::now()).map_err(|none| {
             self.metrics.shed.inc();
             ctx.shed = true;
+            self.note_failure(ctx, StatusCode::SERVICE_UNAVAILABLE);
             Error::because(ErrorType::HTTPStatus(503), "picking an origin", none).into_up()
         })?;
         let mut peer = HttpPeer::new(lease.node().address(), false, String::new());
@@ -315,6 +340,11 @@ impl ProxyHttp for Gateway {
             resp.insert_header(DATE, http_date(SystemTime::now()))?;
         }
         self.validate(session, resp, ctx)?;
+        if resp.status.is_server_error() {
+            self.note_failure(ctx, resp.status);
+        } else {
+            self.note_success(ctx);
+        }
         // Before the answer leaves: whoever reads it finds no older response here.
         self.invalidate_after(session, resp, ctx).await;
         // A body that fits is read as fast as the origin sends it, however slow the client is: others wait for it too. One
@@ -353,10 +383,9 @@ impl ProxyHttp for Gateway {
         &self,
         session: &Session,
         resp: &ResponseHeader,
-        _ctx: &mut Context,
+        ctx: &mut Context,
     ) -> Result<bool> {
-        Ok(resp.status == StatusCode::OK
-            && conditional::not_modified(&session.req_header().headers, &resp.headers))
+        Ok(encoded::is_not_modified(session, resp, ctx))
     }
 
     fn should_serve_stale(
@@ -365,6 +394,9 @@ impl ProxyHttp for Gateway {
         ctx: &mut Context,
         error: Option<&Error>,
     ) -> bool {
+        if let Some(status) = error.and_then(error::status) {
+            self.note_failure(ctx, status);
+        }
         // Without an error this is stale-while-revalidate; its window is in the entry.
         error.is_none_or(|error| self.covers(session, ctx, error))
     }
@@ -404,7 +436,9 @@ impl ProxyHttp for Gateway {
     ) -> Box<Error> {
         self.eject(ctx);
         // Nothing was sent: any method may try the next node.
-        error.set_retry(self.attempts_left(ctx));
+        let again = self.attempts_left(ctx);
+        error.set_retry(again);
+        self.note_unless(again, &error, ctx);
         error
     }
 
@@ -426,7 +460,11 @@ impl ProxyHttp for Gateway {
         let unanswered = !ctx.answer_begun && session.response_written().is_none();
         let from_origin = *error.esource() == ErrorSource::Upstream;
         let in_time = *error.etype() != ErrorType::ReadTimedout;
-        error.set_retry(safe && unanswered && from_origin && in_time && self.attempts_left(ctx));
+        let again = safe && unanswered && from_origin && in_time && self.attempts_left(ctx);
+        error.set_retry(again);
+        if from_origin {
+            self.note_unless(again, &error, ctx);
+        }
         error
     }
 
@@ -458,9 +496,13 @@ impl ProxyHttp for Gateway {
     async fn logging(&self, session: &mut Session, _error: Option<&Error>, ctx: &mut Context) {
         ctx.lease = None;
         guard::request_ended();
+        let phase = match ctx.stale {
+            Some(_) => CachePhase::Stale,
+            None => session.cache.phase(),
+        };
         self.metrics.request(
             session.response_written().map(|resp| resp.status),
-            session.cache.phase(),
+            phase,
             ctx.arrived,
         );
     }

@@ -4,6 +4,7 @@
 //! before it returns, also on fills in flight; a reader that has begun keeps its bytes whatever happens to the entry.
 //! Never: knows of the proxy's types, reads a clock, or does I/O. Limits: [`Limits`].
 
+mod encoded;
 mod fill;
 mod ghost;
 mod ledger;
@@ -94,6 +95,18 @@ pub struct NewFill {
     pub tags: Vec<Box<str>>,
     /// The purge sequence number at which its origin request began.
     pub began: Sequence,
+    /// Whether it may be given in other codings too.
+    pub encodable: bool,
+}
+
+/// What a validation says anew about an entry.
+pub struct Renewed {
+    /// Status and header fields.
+    pub head: Head,
+    /// How long it may be used from now on.
+    pub freshness: Freshness,
+    /// Whether it may be given in other codings too.
+    pub encodable: bool,
 }
 
 /// The cache's memory.
@@ -144,7 +157,8 @@ impl Store {
     ///
     /// A fill that a purge has overtaken, or that finds no room, still passes its body on to its own reader, and is never
     /// found by another.
-    pub fn begin_fill(self: &Arc<Self>, new: NewFill) -> FillWriter {
+    pub fn begin_fill(self: &Arc<Self>, mut new: NewFill) -> FillWriter {
+        new.head = new.head.compact();
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let cost = object::cost_of(&new.key, &new.head, &new.tags);
         let charge = self.charge(&new.key.hash(), cost);
@@ -200,22 +214,17 @@ impl Store {
     /// Gives a stored entry new header fields and a new lifetime after a validation (RFC 9111 section 4.3.4).
     ///
     /// False when the entry is gone, replaced, or purged since the validating request began.
-    pub fn refresh(
-        &self,
-        stored: &Arc<Object>,
-        head: Head,
-        freshness: Freshness,
-        began: Sequence,
-    ) -> bool {
+    pub fn refresh(&self, stored: &Arc<Object>, mut renewed: Renewed, began: Sequence) -> bool {
+        renewed.head = renewed.head.compact();
         let body = match &stored.body {
             Body::Complete(chunks) => Body::Complete(chunks.clone()),
             Body::Filling(_) => return false,
         };
-        let cost = object::cost_of(&stored.key, &head, &stored.tags) + body.len();
+        let cost = object::cost_of(&stored.key, &renewed.head, &stored.tags) + body.len();
         let Some(charge) = self.charge(&stored.key.hash(), cost) else {
             return false;
         };
-        let refreshed = Arc::new(stored.with(head, freshness, body, charge));
+        let refreshed = Arc::new(stored.with(renewed, body, charge));
         let mut shard = self.shard_of(&stored.key.hash()).lock();
         if self.is_overtaken(&stored.key, &stored.tags, began) {
             return false;

@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
+use benches::connection::{Answer, Connection};
 use benches::dice::Dice;
-use benches::exchange::{Answer, Connection};
 use benches::gateway_process::{GatewayProcess, purged};
 use benches::load::get;
 use benches::report;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use benches::exchange::Connection;
+use benches::connection::Connection;
 use benches::gateway_process::{GatewayProcess, purged};
 use benches::load::get;
 use benches::report::{self, or_dash, quantile};

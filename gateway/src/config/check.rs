@@ -7,6 +7,7 @@ use http::{HeaderName, HeaderValue};
 
 use super::route::{Segment, segments};
 use super::{Address, ByteSize, Config, canonical_host};
+use crate::policy::vary::Coding;
 
 /// One broken rule: the setting, and what is wrong with it.
 pub(super) type Finding = (String, String);
@@ -152,6 +153,14 @@ impl Check {
         self.within("cache.refill_concurrency", concurrency, 1, 64);
         self.within("cache.tags_max", cache.tags_max, 1, 1024);
         self.within("cache.tag_bytes_max", cache.tag_bytes_max, 32, 1024);
+        let codings = &cache.encodings;
+        let repeated = (1..codings.len()).any(|at| codings[..at].contains(&codings[at]));
+        if repeated || codings.contains(&Coding::Identity) {
+            self.report(
+                "cache.encodings",
+                "each of \"br\", \"zstd\" and \"gzip\" at most once",
+            );
+        }
         self.positive("cache.lock_wait", cache.lock_wait);
         self.positive("cache.lock_age", cache.lock_age);
         if cache.marked_only && cache.targeted.is_empty() {

@@ -10,6 +10,7 @@ use http::{HeaderName, Method};
 use serde::Deserialize;
 
 use super::kind::{Address, ByteSize, duration, header_names, methods, some_header_names};
+use crate::policy::vary::Coding;
 
 /// `[admin]`: the operators' listener.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -176,6 +177,10 @@ pub struct Cache {
     pub vary: Option<Vec<HeaderName>>,
     /// Whether a response with `Set-Cookie` and a stated lifetime may be kept; by default only when there are no routes.
     pub store_set_cookie: bool,
+    /// Codings that are made of bodies which are asked for, the preferred one first; empty means none.
+    pub encodings: Vec<Coding>,
+    /// Bodies from this size are encoded.
+    pub encode_min: ByteSize,
     /// Tags of one object at most; an answer with more is not kept.
     pub tags_max: usize,
     /// Bytes of one tag at most; an answer with a longer one is not kept.
@@ -193,8 +198,8 @@ impl Default for Cache {
             budget: ByteSize::mebibytes(96),
             object_max: ByteSize::mebibytes(4),
             variants_max: 8,
-            lock_wait: Duration::from_secs(3),
-            lock_age: Duration::from_secs(5),
+            lock_wait: Duration::from_secs(20),
+            lock_age: Duration::from_secs(16),
             uncacheable_ttl: Duration::from_secs(60),
             fresh_max: Duration::from_secs(365 * 86_400),
             stale_while_revalidate: Duration::ZERO,
@@ -210,6 +215,8 @@ impl Default for Cache {
             client_directives: ClientDirectives::Obey,
             vary: None,
             store_set_cookie: true,
+            encodings: vec![Coding::Brotli, Coding::Zstd, Coding::Gzip],
+            encode_min: ByteSize::kibibytes(1),
             tags_max: 64,
             tag_bytes_max: 128,
             refill_concurrency: 4,

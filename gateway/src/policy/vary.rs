@@ -4,6 +4,7 @@ use blake2::digest::consts::U16;
 use blake2::{Blake2b, Digest};
 use http::header::{ACCEPT_ENCODING, ACCEPT_LANGUAGE, VARY};
 use http::{HeaderMap, HeaderName, HeaderValue};
+use serde::Deserialize;
 
 /// Header names one `Vary` may hold by default; more would be no cache but a log of requests.
 pub const NAMES_MAX: usize = 8;
@@ -59,7 +60,11 @@ pub fn names(response: &HeaderMap, rules: &VaryRules) -> Result<Vec<HeaderName>,
             if name == b"*" {
                 return Err(BadVary::Any);
             }
-            found.push(HeaderName::from_bytes(name).map_err(|_| BadVary::Any)?);
+            let name = HeaderName::from_bytes(name).map_err(|_| BadVary::Any)?;
+            // The origin is always asked for the same coding; the others are made from it here.
+            if name != ACCEPT_ENCODING {
+                found.push(name);
+            }
         }
     }
     found.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
@@ -75,8 +80,7 @@ pub fn names(response: &HeaderMap, rules: &VaryRules) -> Result<Vec<HeaderName>,
 
 /// The hash of the named headers' normalised values; none when nothing selects.
 ///
-/// Parts are framed by their length, and a missing header differs from an empty one. `Accept-Encoding` is reduced to
-/// [`Accepted`], so the request to the origin must carry [`Accepted::to_value`] in its place.
+/// Parts are framed by their length, and a missing header differs from an empty one.
 pub fn variance(names: &[HeaderName], request: &HeaderMap) -> Option<[u8; 16]> {
     if names.is_empty() {
         return None;
@@ -84,13 +88,9 @@ pub fn variance(names: &[HeaderName], request: &HeaderMap) -> Option<[u8; 16]> {
     let mut hash = Blake2b::<U16>::new();
     for name in names {
         hash_part(&mut hash, name.as_str().as_bytes());
-        if *name == ACCEPT_ENCODING {
-            hash_part(&mut hash, Accepted::from_request(request).list().as_bytes());
-        } else {
-            match normalised(request, name) {
-                Some(value) => hash_part(&mut hash, &value),
-                None => hash.update(u32::MAX.to_be_bytes()),
-            }
+        match normalised(request, name) {
+            Some(value) => hash_part(&mut hash, &value),
+            None => hash.update(u32::MAX.to_be_bytes()),
         }
     }
     Some(hash.finalize().into())
@@ -127,13 +127,15 @@ fn normalised(request: &HeaderMap, name: &HeaderName) -> Option<Vec<u8>> {
 }
 
 /// A content coding that this cache can store and choose.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Coding {
     /// No coding.
     Identity,
     /// `gzip`.
     Gzip,
     /// `br`.
+    #[serde(rename = "br")]
     Brotli,
     /// `zstd`.
     Zstd,
@@ -165,7 +167,8 @@ impl Coding {
         }
     }
 
-    const ALL: [Self; 4] = [Self::Identity, Self::Gzip, Self::Brotli, Self::Zstd];
+    /// Every coding.
+    pub const ALL: [Self; 4] = [Self::Identity, Self::Gzip, Self::Brotli, Self::Zstd];
 }
 
 /// What a client's `Accept-Encoding` says about the codings this cache knows: a weight in thousandths each.
@@ -177,10 +180,20 @@ pub struct Accepted {
 impl Accepted {
     /// Reads the field; a missing one means identity only, which every client understands.
     pub fn from_request(request: &HeaderMap) -> Self {
+        let lines = request.get_all(ACCEPT_ENCODING);
+        Self::from_lines(lines.iter().map(HeaderValue::as_bytes))
+    }
+
+    /// Reads the value of the only line of the field.
+    pub fn from_line(line: &[u8]) -> Self {
+        Self::from_lines(std::iter::once(line))
+    }
+
+    fn from_lines<'l>(lines: impl Iterator<Item = &'l [u8]>) -> Self {
         let mut stated = [None; Coding::ALL.len()];
         let mut others = None;
-        for line in request.get_all(ACCEPT_ENCODING) {
-            for member in line.as_bytes().split(|byte| *byte == b',') {
+        for line in lines {
+            for member in line.split(|byte| *byte == b',') {
                 let mut parts = member.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
                 let name = parts.next().unwrap_or_default();
                 let weight = parts.next().map_or(Some(1000), weight);
@@ -206,42 +219,15 @@ impl Accepted {
     }
 
     /// The best of the codings on offer, the earlier one among equals; none when the client takes none of them.
-    pub fn best(self, offered: &[Coding]) -> Option<Coding> {
+    pub fn best(self, offered: impl IntoIterator<Item = Coding>) -> Option<Coding> {
         let mut best: Option<Coding> = None;
-        for coding in offered
-            .iter()
-            .copied()
-            .filter(|coding| self.accepts(*coding))
-        {
+        for coding in offered.into_iter().filter(|coding| self.accepts(*coding)) {
             let weight = self.weights[coding as usize];
             if best.is_none_or(|known| weight > self.weights[known as usize]) {
                 best = Some(coding);
             }
         }
         best
-    }
-
-    /// The one spelling for every request that takes the same codings; empty for identity only.
-    pub fn list(self) -> &'static str {
-        let has = |coding| self.accepts(coding);
-        match (has(Coding::Brotli), has(Coding::Gzip), has(Coding::Zstd)) {
-            (false, false, false) => "",
-            (false, false, true) => "zstd",
-            (false, true, false) => "gzip",
-            (false, true, true) => "gzip, zstd",
-            (true, false, false) => "br",
-            (true, false, true) => "br, zstd",
-            (true, true, false) => "br, gzip",
-            (true, true, true) => "br, gzip, zstd",
-        }
-    }
-
-    /// The `Accept-Encoding` to send to the origin, so that its answer fits every request with the same list.
-    pub fn to_value(self) -> HeaderValue {
-        match self.list() {
-            "" => HeaderValue::from_static("identity"),
-            list => HeaderValue::from_static(list),
-        }
     }
 }
 

@@ -11,6 +11,7 @@ use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
 use pingora_cache::{CachePhase, HttpCache};
 
+use super::encoded::represent;
 use super::{Context, Gateway, X_REQUEST_ID, framing};
 use crate::error::Problem;
 use crate::guard;
@@ -383,6 +384,7 @@ impl Gateway {
                 resp.remove_header(name);
             }
         }
+        represent(resp, ctx)?;
         if let Some(prefix) = ctx
             .target
             .as_ref()
@@ -431,7 +433,7 @@ impl Gateway {
 fn outcome(cache: &HttpCache, method: &Method, ctx: &Context) -> (Outcome, Option<&'static str>) {
     let forward = |reason| Outcome::Forward(reason);
     match cache.phase() {
-        CachePhase::Hit => (Outcome::Hit, None),
+        CachePhase::Hit => (Outcome::Hit, ctx.stale),
         CachePhase::Stale => (Outcome::Hit, Some("stale-if-error")),
         CachePhase::StaleUpdating => (Outcome::Hit, Some("stale-while-revalidate")),
         CachePhase::Miss => (

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use http::HeaderMap;
 
+use super::encoded::Chosen;
 use super::refresh::Pinned;
 use crate::balance::Lease;
 use crate::policy::key::Key;
@@ -27,6 +28,14 @@ pub struct Context {
     pub(super) bypass: Option<Bypass>,
     /// Why the origin was asked although something was stored.
     pub(super) forward: Option<Forward>,
+    /// The encoded representation that answers, when it is one that the cache made.
+    pub(super) encoded: Option<Chosen>,
+    /// Whether the answer's entry has, or may get, encoded representations beside its own.
+    pub(super) negotiated: bool,
+    /// Its fetch failed, or the one that it waited for, and that is noted.
+    pub(super) failed: bool,
+    /// Why a stale answer is given.
+    pub(super) stale: Option<&'static str>,
     /// Why the response was not kept.
     pub(super) refused: Option<&'static str>,
     /// The place at the origin; replaced at each attempt, given back at the end of the origin's answer or of the request.
@@ -66,6 +75,10 @@ impl Context {
             demand: Demand::default(),
             bypass: None,
             forward: None,
+            encoded: None,
+            negotiated: false,
+            failed: false,
+            stale: None,
             refused: None,
             lease: None,
             tried: Vec::new(),

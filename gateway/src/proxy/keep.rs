@@ -7,13 +7,15 @@ use http::{HeaderMap, Method, StatusCode, header};
 use pingora::Result;
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
-use pingora_cache::lock::{CacheKeyLockImpl, CacheLock};
+use pingora_cache::lock::CacheKeyLockImpl;
 use pingora_cache::{NoCacheReason, RespCacheable};
 
+use super::herd::{Failures, HerdLock};
 use super::storage::{self, CacheStorage, FillPlan};
 use super::uncacheable::UncacheableMemory;
 use super::{Context, Gateway};
 use crate::config::{ClientDirectives, Config};
+use crate::policy::encoding::EncodingRules;
 use crate::policy::groups::TagLimits;
 use crate::policy::storable::{self, Decision, Exchange, Lifetime, Rules};
 use crate::policy::update;
@@ -28,16 +30,21 @@ pub(super) struct CacheParts {
     pub(super) storage: &'static CacheStorage,
     pub(super) uncacheable: &'static UncacheableMemory,
     pub(super) lock: &'static CacheKeyLockImpl,
+    pub(super) failures: &'static Failures,
 }
 
 impl CacheParts {
     pub(super) fn leak(store: &Arc<Store>, config: &Config) -> Self {
         let storage = CacheStorage::new(Arc::clone(store), config.cache.stale_if_unreachable);
         let uncacheable = UncacheableMemory::new(config.cache.uncacheable_ttl);
+        let failures: &'static Failures =
+            Box::leak(Box::new(Failures::new(config.cache.lock_wait)));
+        let lock = HerdLock::new(config.cache.lock_age, failures);
         Self {
             storage: Box::leak(Box::new(storage)),
             uncacheable: Box::leak(Box::new(uncacheable)),
-            lock: Box::leak(CacheLock::new_boxed(config.cache.lock_age)),
+            lock: Box::leak(Box::new(lock)),
+            failures,
         }
     }
 }
@@ -62,6 +69,15 @@ pub(super) fn rules(config: &Config) -> Rules {
             tags_max: cache.tags_max,
             tag_bytes_max: cache.tag_bytes_max,
         },
+    }
+}
+
+/// What the configuration says about encoded representations.
+pub(super) fn encodings(config: &Config) -> EncodingRules {
+    EncodingRules {
+        codings: config.cache.encodings.clone(),
+        bytes_min: config.cache.encode_min.as_usize(),
+        targeted: config.cache.targeted.clone(),
     }
 }
 
@@ -118,11 +134,13 @@ impl Gateway {
                 if resp.headers.contains_key(header::AGE) {
                     ctx.age_sent = Some(lifetime.initial_age);
                 }
+                ctx.negotiated = self.encodings.allows(resp.status, &resp.headers);
                 let plan = FillPlan {
                     key,
                     freshness: freshness(&lifetime, Instant::now()),
                     tags: lifetime.tags.clone(),
                     began: ctx.began,
+                    encodable: ctx.negotiated,
                 };
                 let header = kept_header(resp, &lifetime);
                 RespCacheable::Cacheable(storage::new_meta(plan, header, SystemTime::now()))

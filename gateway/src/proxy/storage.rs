@@ -23,7 +23,7 @@ use crate::policy::freshness::Left;
 use crate::policy::key::Key;
 use crate::policy::stale::{self, Failure};
 use crate::purge::{Scope, Sequence};
-use crate::store::{BodyReader, FillWriter, Freshness, Head, NewFill, Object, Store};
+use crate::store::{BodyReader, FillWriter, Freshness, Head, NewFill, Object, Renewed, Store};
 
 /// What the response filter decided, on its way to the store as an extension of the metadata.
 #[derive(Clone)]
@@ -33,6 +33,8 @@ pub(super) struct FillPlan {
     pub(super) tags: Vec<Box<str>>,
     /// The purge number when the origin request began.
     pub(super) began: Sequence,
+    /// Whether it may be given in other codings too.
+    pub(super) encodable: bool,
 }
 
 /// The stored entry a hit came from, as an extension of the metadata.
@@ -111,6 +113,7 @@ impl Storage for CacheStorage {
             freshness: plan.freshness,
             tags: plan.tags.clone(),
             began: plan.began,
+            encodable: plan.encodable,
         });
         let object = Arc::clone(writer.object());
         let tag = object.id.to_be_bytes();
@@ -148,9 +151,12 @@ impl Storage for CacheStorage {
         ) else {
             return Ok(false);
         };
-        Ok(self
-            .store
-            .refresh(&stored.0, head_of(meta), plan.freshness, plan.began))
+        let renewed = Renewed {
+            head: head_of(meta),
+            freshness: plan.freshness,
+            encodable: plan.encodable,
+        };
+        Ok(self.store.refresh(&stored.0, renewed, plan.began))
     }
 
     fn support_streaming_partial_write(&self) -> bool {
@@ -253,8 +259,16 @@ fn whole_seconds(duration: Duration) -> u32 {
     u32::try_from(duration.as_secs()).unwrap_or(u32::MAX)
 }
 
-struct Hit {
+/// A body on its way to a client.
+pub(super) struct Hit {
     reader: BodyReader,
+}
+
+impl Hit {
+    /// Gives another representation's body, which has no ranges.
+    pub(super) fn read_instead(&mut self, body: Bytes) {
+        self.reader = BodyReader::of_one_piece(body);
+    }
 }
 
 #[async_trait]

@@ -304,6 +304,7 @@ pub struct BodyReader {
 enum Source {
     Complete { pieces: Arc<[Bytes]>, next: usize },
     Filling { fill: Arc<Fill>, reader: usize },
+    Other(Option<Bytes>),
 }
 
 impl BodyReader {
@@ -321,6 +322,15 @@ impl BodyReader {
         };
         Self {
             source,
+            skip: 0,
+            left: usize::MAX,
+        }
+    }
+
+    /// A reader of a body that is no entry's own.
+    pub fn of_one_piece(body: Bytes) -> Self {
+        Self {
+            source: Source::Other(Some(body)),
             skip: 0,
             left: usize::MAX,
         }
@@ -356,6 +366,7 @@ impl BodyReader {
                     piece
                 }
                 Source::Filling { fill, reader } => fill.next(*reader).await?,
+                Source::Other(body) => body.take(),
             };
             let Some(mut piece) = piece else {
                 return Ok(None);

@@ -3,14 +3,17 @@
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use parking_lot::Mutex;
 
-use super::NewFill;
+use super::encoded::{Encoded, Encodings};
 use super::fill::Fill;
 use super::ledger::Charge;
+use super::{NewFill, Renewed};
 use crate::policy::freshness::Left;
 use crate::policy::key::Key;
+use crate::policy::vary::Coding;
 use crate::purge::Sequence;
 
 /// What tells the variants of one key apart: a hash over the request fields that `Vary` names.
@@ -26,13 +29,32 @@ pub struct Head {
 }
 
 impl Head {
+    /// The same head with its values in one buffer of their own: as they came, they are slices of whatever was read with
+    /// them, and would keep all of that in memory.
+    pub(super) fn compact(&self) -> Self {
+        let length = self.headers.values().map(HeaderValue::len).sum();
+        let mut values = BytesMut::with_capacity(length);
+        let mut headers = HeaderMap::with_capacity(self.headers.len());
+        for (name, value) in &self.headers {
+            values.extend_from_slice(value.as_bytes());
+            let copy = HeaderValue::from_maybe_shared(values.split().freeze());
+            headers.append(name, copy.unwrap_or_else(|_| value.clone()));
+        }
+        Self {
+            status: self.status,
+            headers,
+        }
+    }
+
     fn cost(&self) -> usize {
         let fields: usize = self
             .headers
             .iter()
             .map(|(name, value)| name.as_str().len() + value.len())
             .sum();
-        fields + self.headers.capacity() * HEADER_SLOT_BYTES
+        fields
+            + self.headers.len() * HEADER_FIELD_BYTES
+            + self.headers.capacity() * HEADER_SLOT_BYTES
     }
 }
 
@@ -110,6 +132,10 @@ pub struct Object {
     pub tags: Arc<[Box<str>]>,
     /// The content.
     pub body: Body,
+    /// What was made of the body for other codings; none where that is not allowed.
+    pub(super) encodings: Option<Arc<Encodings>>,
+    /// Heads prepared for a write, by coding; new ones after a validation, as the fields are.
+    pub(super) heads: Mutex<Vec<(Coding, Encoded)>>,
     charge: Charge,
 }
 
@@ -128,32 +154,31 @@ impl Object {
             id,
             key: Arc::clone(&new.key),
             variance: new.variance,
-            head: new.head.clone(),
+            head: new.head.clone(), // a clone has no room to spare
             freshness: new.freshness,
             expired: OnceLock::new(),
             tags: new.tags.clone().into(),
             body,
+            encodings: new.encodable.then(Arc::default),
+            heads: Mutex::default(),
             charge,
         }
     }
 
     /// The same entry with other fields, after a validation.
-    pub(super) fn with(
-        &self,
-        head: Head,
-        freshness: Freshness,
-        body: Body,
-        charge: Charge,
-    ) -> Self {
+    pub(super) fn with(&self, renewed: Renewed, body: Body, charge: Charge) -> Self {
+        let encodings = self.encodings.clone().unwrap_or_default();
         Self {
             id: self.id,
             key: Arc::clone(&self.key),
             variance: self.variance,
-            head,
-            freshness,
+            head: renewed.head,
+            freshness: renewed.freshness,
             expired: OnceLock::new(),
             tags: Arc::clone(&self.tags),
             body,
+            encodings: renewed.encodable.then_some(encodings),
+            heads: Mutex::default(),
             charge,
         }
     }
@@ -180,9 +205,12 @@ impl Object {
         let _ = self.expired.set(expired);
     }
 
-    /// Its bytes on the ledger; those of a fill in flight are counted with the fill.
+    /// Its bytes on the ledger, encoded bodies included; those of a fill in flight are counted with the fill.
     pub fn cost(&self) -> usize {
-        self.charge.bytes()
+        let encoded = self.encodings.as_ref().map_or(0, |made| made.cost());
+        let heads = self.heads.lock();
+        let heads: usize = heads.iter().map(|(_, head)| head.charge.bytes()).sum();
+        self.charge.bytes() + encoded + heads
     }
 
     /// Whether the content is all there.
@@ -193,11 +221,13 @@ impl Object {
 
 /// The allocations of one entry that do not depend on its content: object, slot, hash table share, reference counts.
 const OBJECT_BYTES: usize = 512;
-/// One slot of a header map: name, value and links, and its share of the hash index.
-const HEADER_SLOT_BYTES: usize = 104;
 /// One group of one entry besides the bytes of its name: that copy's allocation, its link, its posting. The index pays for
 /// its own copy of each name.
 const TAG_BYTES: usize = 64;
+/// One field of a header map: name, value and links.
+const HEADER_FIELD_BYTES: usize = 104;
+/// One slot of a header map's hash index, of which a quarter stays empty.
+const HEADER_SLOT_BYTES: usize = 6;
 
 /// The bytes of an entry without its body: head, key, tags and their index.
 pub(super) fn cost_of(key: &Key, head: &Head, tags: &[Box<str>]) -> usize {

@@ -64,6 +64,11 @@ impl Queue {
         self.len += 1;
     }
 
+    /// Counts a slot of the queue with other bytes than before.
+    pub(super) fn revalue(&mut self, was: usize, bytes: usize) {
+        self.bytes = self.bytes - was + bytes;
+    }
+
     /// Takes a slot out, wherever it stands.
     pub(super) fn remove<S: LinkedSlots + ?Sized>(
         &mut self,

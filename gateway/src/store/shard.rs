@@ -270,6 +270,25 @@ impl Shard {
         true
     }
 
+    /// Lets an entry that is still here become dearer by `grow`.
+    pub(super) fn grow_object(&mut self, object: &Object, grow: impl FnOnce()) -> bool {
+        let Some(slot) = self
+            .find_object(object)
+            .and_then(|index| self.slots.get(index))
+        else {
+            return false;
+        };
+        let was = slot.object.cost();
+        grow();
+        let bytes = slot.object.cost();
+        match slot.place {
+            Place::Filling => {}
+            Place::Small => self.small.revalue(was, bytes),
+            Place::Main => self.main.revalue(was, bytes),
+        }
+        true
+    }
+
     pub(super) fn remove_object(&mut self, object: &Object) {
         if let Some(index) = self.find_object(object) {
             self.remove(index);

@@ -5,6 +5,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::*;
 use crate::policy::freshness::Left;
+use crate::policy::vary::Coding;
 use crate::purge::Mode;
 
 const HOST: &str = "shop";
@@ -41,6 +42,15 @@ fn new_fill(store: &Store, path: &str, tags: &[&str]) -> NewFill {
         freshness: fresh(),
         tags: tags.iter().map(|tag| Box::from(*tag)).collect(),
         began: store.sequence(),
+        encodable: true,
+    }
+}
+
+fn renewed(etag: &str) -> Renewed {
+    Renewed {
+        head: head(etag),
+        freshness: fresh(),
+        encodable: true,
     }
 }
 
@@ -209,12 +219,78 @@ fn a_validation_that_a_purge_overtakes_changes_nothing() {
     put(&store, "/a", &["red"], b"a");
     let stored = find(&store, "/a").unwrap();
     let began = store.sequence();
-    assert!(store.refresh(&stored, head("\"b\""), fresh(), began));
+    assert!(store.refresh(&stored, renewed("\"b\""), began));
     assert_eq!(find(&store, "/a").unwrap().head.headers["etag"], "\"b\"");
     let stored = find(&store, "/a").unwrap();
     store.purge(&[Scope::Tag("red")]);
-    assert!(!store.refresh(&stored, head("\"c\""), fresh(), began));
+    assert!(!store.refresh(&stored, renewed("\"c\""), began));
     assert!(find(&store, "/a").is_none());
+}
+
+#[test]
+fn a_kept_head_does_not_keep_what_was_read_with_it() {
+    let store = store_of(1 << 20);
+    let read = Bytes::from(vec![b'a'; 100_000]);
+    let mut new = new_fill(&store, "/a", &[]);
+    let value = HeaderValue::from_maybe_shared(read.slice(..3)).unwrap();
+    new.head.headers.insert("foo", value);
+    store.begin_fill(new).finish();
+    let stored = find(&store, "/a").unwrap();
+    assert_eq!(stored.head.headers["foo"], "aaa");
+    let all = read.as_ptr_range();
+    assert!(!all.contains(&stored.head.headers["foo"].as_bytes().as_ptr()));
+}
+
+#[test]
+fn an_encoded_body_is_on_the_account_and_goes_with_its_entry() {
+    let store = store_of(1 << 20);
+    put(&store, "/a", &["red"], b"plain");
+    let alone = store.stats().used_bytes;
+    let stored = find(&store, "/a").unwrap();
+    assert!(stored.is_encodable() && stored.encoded(Coding::Brotli).is_none());
+    assert!(store.keep_encoded(&stored, Coding::Brotli, Bytes::from_static(b"br")));
+    assert!(store.stats().used_bytes > alone + 2);
+    assert_eq!(stored.encoded(Coding::Brotli).unwrap(), "br");
+    assert!(stored.encoded(Coding::Gzip).is_none());
+    // A validation leaves the body as it is, and so what was made of it.
+    assert!(store.refresh(&stored, renewed("\"b\""), store.sequence()));
+    let validated = find(&store, "/a").unwrap();
+    assert_eq!(validated.encoded(Coding::Brotli).unwrap(), "br");
+    drop(stored);
+    let purged = store.purge(&[Scope::Tag("red")]);
+    assert_eq!(purged.bytes, store.stats().used_bytes);
+    assert!(!store.keep_encoded(&validated, Coding::Gzip, Bytes::from_static(b"gz")));
+    drop(validated);
+    assert_eq!(store.stats().used_bytes, 0);
+}
+
+#[test]
+fn entries_with_encoded_bodies_are_evicted_within_the_budget() {
+    let store = store_of(64 << 10);
+    for number in 0..200 {
+        let path = format!("/{number}");
+        put(&store, &path, &[], &[b'x'; 1_000]);
+        if let Some(stored) = find(&store, &path) {
+            store.keep_encoded(&stored, Coding::Zstd, Bytes::from(vec![b'z'; 700]));
+        }
+        assert!(store.stats().used_bytes <= 64 << 10);
+    }
+    assert!(store.stats().evictions > 0);
+    store.purge(&[Scope::All]);
+    assert_eq!(store.stats().used_bytes, 0);
+}
+
+#[test]
+fn a_coding_is_made_once_and_from_the_second_hit_that_wants_it() {
+    let store = store_of(1 << 20);
+    put(&store, "/a", &[], b"plain");
+    let stored = find(&store, "/a").unwrap();
+    assert!(!stored.wants(Coding::Brotli));
+    assert!(stored.wants(Coding::Brotli));
+    assert!(!stored.wants(Coding::Brotli));
+    assert!(stored.wants(Coding::Gzip));
+    stored.wants_later(Coding::Brotli);
+    assert!(stored.wants(Coding::Brotli));
 }
 
 #[test]
@@ -327,8 +403,8 @@ fn a_validation_after_a_soft_purge_makes_fresh_again_and_one_before_it_does_not(
     };
     store.begin_purge(&order).finish();
     let stale = find(&store, "/a").unwrap();
-    assert!(!store.refresh(&stale, head("\"a\""), fresh(), began));
-    assert!(store.refresh(&stale, head("\"a\""), fresh(), store.sequence()));
+    assert!(!store.refresh(&stale, renewed("\"a\""), began));
+    assert!(store.refresh(&stale, renewed("\"a\""), store.sequence()));
     assert_eq!(find(&store, "/a").unwrap().expired(), None);
 }
 

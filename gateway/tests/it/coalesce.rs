@@ -20,8 +20,9 @@ async fn herd(gateway: &Gateway, count: usize, gate: &Gate) -> Vec<Answer> {
         connections.push(connection);
     }
     gate.reached(1).await;
-    // Whatever was sent before this call is read before its answer is.
-    gateway.status().await;
+    // Whatever was sent before this request, which needs no origin, is read before it is answered.
+    let marker = get("/marker").header("Cache-Control", "only-if-cached");
+    assert_eq!(gateway.client().send(&marker).await.status, 504);
     gate.open();
     let mut answers = Vec::with_capacity(count);
     for mut connection in connections {
@@ -70,6 +71,67 @@ async fn when_the_one_fetch_fails_a_second_serves_everybody_else() {
             .filter(|answer| answer.status == 200)
             .all(|answer| answer.text() == "shared")
     );
+}
+
+#[tokio::test]
+async fn a_failing_origin_is_asked_twice_however_many_wait() {
+    let gate = Gate::closed();
+    let held = gate.clone();
+    let origin = FakeOrigin::start(move |_| Reply::new(503, "down").held(&held)).await;
+    let gateway = Gateway::with(&[&origin], PATIENT).await;
+    let answers = herd(&gateway, 300, &gate).await;
+    assert_eq!(origin.count(), 2);
+    assert!(answers.iter().all(|answer| answer.status == 503));
+    // Who comes later is news: one more request each herd, not one each client.
+    assert_eq!(gateway.client().get("/cold").await.status, 503);
+    assert_eq!(origin.count(), 3);
+}
+
+#[tokio::test]
+async fn an_origin_that_hangs_up_is_asked_twice_however_many_wait() {
+    let gate = Gate::closed();
+    let held = gate.clone();
+    let origin = FakeOrigin::start(move |_| Reply::hang_up().held(&held)).await;
+    let gateway = Gateway::with(&[&origin], PATIENT).await;
+    let answers = herd(&gateway, 300, &gate).await;
+    assert_eq!(origin.count(), 2);
+    assert!(answers.iter().all(|answer| answer.status == 502));
+}
+
+#[tokio::test]
+async fn those_who_wait_for_a_failed_validation_get_what_is_stale() {
+    let gate = Gate::closed();
+    let (held, asked) = (gate.clone(), Arc::new(AtomicUsize::new(0)));
+    let origin = FakeOrigin::start(move |_| match asked.fetch_add(1, Ordering::SeqCst) {
+        0 => Reply::new(200, "kept").header("Cache-Control", "max-age=0, stale-if-error=600"),
+        _ => Reply::new(503, "down").held(&held),
+    })
+    .await;
+    let gateway = Gateway::with(&[&origin], PATIENT).await;
+    gateway.client().get("/cold").await;
+    let answers = herd(&gateway, 300, &gate).await;
+    assert_eq!(origin.count(), 2, "one validation for all of them");
+    for answer in answers {
+        assert_eq!((answer.status, answer.text()), (200, "kept"));
+        let status = answer.cache_status();
+        assert!(status.contains("detail=stale-if-error"), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn who_waits_in_vain_is_told_so_and_asks_nobody() {
+    let gate = Gate::closed();
+    let held = gate.clone();
+    let origin = FakeOrigin::start(move |_| Reply::fresh("late").held(&held)).await;
+    let short = "[cache]\nlock_wait = \"200ms\"\nlock_age = \"60s\"\n";
+    let gateway = Gateway::with(&[&origin], short).await;
+    let client = gateway.client();
+    let first = tokio::spawn(async move { client.get("/cold").await });
+    gate.reached(1).await;
+    assert_eq!(client.get("/cold").await.status, 504);
+    gate.open();
+    assert_eq!(first.await.unwrap().text(), "late");
+    assert_eq!(origin.count(), 1);
 }
 
 #[tokio::test]

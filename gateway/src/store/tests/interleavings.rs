@@ -71,7 +71,7 @@ impl World {
         let version = self.version.load(Ordering::SeqCst);
         if version_of(&stored) == version {
             self.store
-                .refresh(&stored, head(&version.to_string()), fresh(), began);
+                .refresh(&stored, renewed(&version.to_string()), began);
         } else {
             self.fill();
         }

@@ -231,6 +231,7 @@ impl Trial {
         let asked = self.asked.remove(0);
         let etag = format!("\"{number}\"");
         let writer = self.store.begin_fill(NewFill {
+            encodable: true,
             key: key(&path_of(asked.place.path)),
             variance: Some([asked.place.variant; 16]),
             head: head(&etag),
@@ -265,9 +266,15 @@ impl Trial {
             return Ok(());
         };
         let etag = format!("\"{number}\"");
-        let refreshed = self
-            .store
-            .refresh(&stored, head(&etag), self.freshness(), asked.began);
+        let refreshed = self.store.refresh(
+            &stored,
+            Renewed {
+                head: head(&etag),
+                freshness: self.freshness(),
+                encodable: true,
+            },
+            asked.began,
+        );
         if self.is_exact || refreshed {
             prop_assert_eq!(self.model.refresh(&asked, stored.id, etag), refreshed);
         }

@@ -203,6 +203,17 @@ impl Gateway {
             .collect()
     }
 
+    /// Memory of the process that is resident now.
+    pub(crate) fn resident_bytes(&self) -> usize {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        let status = status.expect("the process's status");
+        let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = kib.and_then(|kib| kib.trim().strip_suffix(" kB"));
+        kib.and_then(|kib| kib.parse::<usize>().ok())
+            .expect("a size in kB")
+            * 1024
+    }
+
     /// Asks the process to stop.
     pub(crate) fn terminate(&self) {
         let sent = Command::new("kill")
