@@ -398,7 +398,7 @@ impl ProxyHttp for Gateway {
             self.note_failure(ctx, status);
         }
         // Without an error this is stale-while-revalidate; its window is in the entry.
-        error.is_none_or(|error| self.covers(session, ctx, error))
+        error.is_none_or(|error| self.cover(session, ctx, error))
     }
 
     fn range_header_filter(

@@ -11,8 +11,8 @@ use crate::policy::freshness::Left;
 use crate::policy::stale::Failure;
 
 impl Gateway {
-    /// Whether what is stored and stale covers for an origin's failure.
-    pub(super) fn covers(&self, session: &Session, ctx: &Context, error: &Error) -> bool {
+    /// Whether what is stored and stale covers for an origin's failure. Then the connection's end is announced where it comes.
+    pub(super) fn cover(&self, session: &mut Session, ctx: &Context, error: &Error) -> bool {
         let meta = session.cache.maybe_cache_meta();
         let Some(Stored(object)) = meta.and_then(|meta| meta.extensions().get()) else {
             return false;
@@ -24,9 +24,14 @@ impl Gateway {
         };
         let unreachable = self.config.cache.stale_if_unreachable;
         let window = stale_window(&object.freshness(), failure, unreachable);
-        match object.freshness().left(Instant::now()) {
+        let covers = match object.freshness().left(Instant::now()) {
             Left::Fresh(_) => true,
             Left::Stale(by) => by < window,
+        };
+        if covers && failure == Failure::Unreachable {
+            // Pingora closes it after any error of its own: a client that was not told would send its next request into it.
+            session.as_mut().set_keepalive(None);
         }
+        covers
     }
 }

@@ -325,3 +325,23 @@ async fn a_request_that_no_origin_takes_is_covered_by_what_is_stale() {
     assert_problem(&gateway.client().get("/unknown").await, 503);
     never.open();
 }
+
+#[tokio::test]
+async fn a_connection_that_ends_after_a_stale_answer_says_so() {
+    for (then, connection) in [
+        (Reply::hang_up as fn() -> Reply, "close"),
+        (|| Reply::new(503, "down"), "keep-alive"),
+    ] {
+        let origin = good_once(then).await;
+        let gateway = Gateway::general(&[&origin]).await;
+        let mut client = gateway.client().connect().await;
+        client.send(&get("/page")).await;
+        let answer = client.send(&get("/page")).await;
+        assert_hit(&answer);
+        assert_eq!(answer.header("connection"), Some(connection), "{answer:#?}");
+        match connection {
+            "close" => assert!(client.is_closed().await),
+            _ => assert_hit(&client.send(&get("/page")).await),
+        }
+    }
+}
