@@ -7,7 +7,12 @@ use std::{
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{field, purge, reject::Repairs};
+use crate::{
+    dataset::Sources,
+    field, purge,
+    reject::{RejectLimit, Repairs},
+    tables::TABLES,
+};
 
 /// Loads a shop's data set into Postgres.
 #[derive(Debug, Parser)]
@@ -25,6 +30,10 @@ pub enum Command {
     Migrate(DatabaseArgs),
     /// Loads CSV files into fresh tables and puts them in the place of the live ones.
     Load(LoadArgs),
+    /// Writes CSV files again, clean: with the same repairs and refusals as a load.
+    Clean(CleanArgs),
+    /// Compares the live tables with the CSV files they should be from.
+    Verify(VerifyArgs),
     /// Makes CSV files of a shop of any size, as dirty as those of the full-size release.
     Generate(GenerateArgs),
 }
@@ -43,18 +52,52 @@ impl std::fmt::Debug for DatabaseArgs {
     }
 }
 
+/// Which files.
+#[derive(Debug, Args)]
+pub struct FilesArgs {
+    /// The folder of the CSV files, each plain or compressed by gzip (`.gz`) or zstd (`.zst`).
+    #[arg(long, value_name = "DIR", required_unless_present = "stdin")]
+    pub csv: Option<PathBuf>,
+    /// Reads the file of this name from standard input, plain or compressed.
+    #[arg(long, value_name = "NAME", value_parser = parse_file_name)]
+    pub stdin: Option<String>,
+}
+
+impl From<FilesArgs> for Sources {
+    fn from(args: FilesArgs) -> Self {
+        Self {
+            csv: args.csv,
+            stdin: args.stdin,
+        }
+    }
+}
+
+/// What becomes of refused rows.
+#[derive(Debug, Args)]
+pub struct RejectArgs {
+    /// Writes refused rows to this file, as CSV: file, line, byte offset, reason, raw text.
+    #[arg(long, value_name = "FILE")]
+    pub rejects: Option<PathBuf>,
+    /// Stops if more rows than this are refused: a number of rows, or a share of all, as 0.5%.
+    #[arg(long, value_name = "LIMIT")]
+    pub max_rejects: Option<RejectLimit>,
+}
+
 /// What to load.
 #[derive(Debug, Args)]
 pub struct LoadArgs {
     /// Where to.
     #[command(flatten)]
     pub database: DatabaseArgs,
-    /// The folder of the CSV files.
-    #[arg(long, value_name = "DIR")]
-    pub csv: PathBuf,
-    /// Writes refused rows to this file, as CSV: file, line, byte offset, reason, raw text.
-    #[arg(long, value_name = "FILE")]
-    pub rejects: Option<PathBuf>,
+    /// What.
+    #[command(flatten)]
+    pub files: FilesArgs,
+    /// What not.
+    #[command(flatten)]
+    pub rejects: RejectArgs,
+    /// Loses what was changed in the live tables since the last load.
+    #[arg(long)]
+    pub discard_writes: bool,
     /// Writes the report to this file, as JSON.
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
@@ -73,6 +116,38 @@ pub struct LoadArgs {
     pub jobs: usize,
 }
 
+/// What to clean.
+#[derive(Debug, Args)]
+pub struct CleanArgs {
+    /// What.
+    #[command(flatten)]
+    pub files: FilesArgs,
+    /// What not.
+    #[command(flatten)]
+    pub rejects: RejectArgs,
+    /// The folder of the clean files, made if it is not there.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Writes the report to this file, as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+}
+
+/// What to compare.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// What is live.
+    #[command(flatten)]
+    pub database: DatabaseArgs,
+    /// What should be.
+    #[command(flatten)]
+    pub files: FilesArgs,
+    /// When the products came to be: a date, or a date and time. By default, what the last load
+    /// gave them.
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub loaded_at: Option<SystemTime>,
+}
+
 /// What to make.
 #[derive(Debug, Args)]
 pub struct GenerateArgs {
@@ -85,6 +160,15 @@ pub struct GenerateArgs {
     /// The same seed gives the same files.
     #[arg(long, value_name = "S", default_value_t = 1)]
     pub seed: u64,
+}
+
+fn parse_file_name(text: &str) -> Result<String, String> {
+    let mut names = TABLES.iter().flat_map(|table| table.files);
+    if names.any(|name| *name == text) {
+        return Ok(text.to_owned());
+    }
+    let usual: Vec<&str> = TABLES.iter().map(|table| table.files[0]).collect();
+    Err(format!("expected one of {}", usual.join(", ")))
 }
 
 fn parse_time(text: &str) -> Result<SystemTime, String> {
@@ -121,6 +205,17 @@ mod tests {
             database_url: "postgres://owner:secret@host/shop".to_owned(),
         };
         assert!(!format!("{args:?}").contains("secret"));
+    }
+
+    #[test]
+    fn files_come_from_a_folder_or_standard_input_or_both() {
+        let parse = |more: &[&str]| {
+            let usual = ["etl", "verify", "--database-url", "postgres://x"];
+            Cli::try_parse_from(usual.iter().chain(more))
+        };
+        assert!(parse(&["--csv", "d"]).is_ok() && parse(&["--stdin", "skus.csv"]).is_ok());
+        assert!(parse(&["--csv", "d", "--stdin", "skus.csv"]).is_ok());
+        assert!(parse(&[]).is_err() && parse(&["--stdin", "other.csv"]).is_err());
     }
 
     #[test]

@@ -6,6 +6,8 @@
 
 pub mod build;
 pub mod files;
+pub mod inspect;
+pub mod writes;
 
 use std::{
     borrow::Cow,

@@ -16,7 +16,7 @@ use crate::{
     support::{Shop, collect},
 };
 
-fn etl(arguments: &[&str]) -> Command {
+pub(crate) fn etl(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_etl"));
     command.args(arguments).env_remove("DATABASE_URL");
     command
@@ -26,7 +26,7 @@ fn run(arguments: &[&str]) -> Output {
     etl(arguments).output().unwrap()
 }
 
-fn stderr(output: &Output) -> String {
+pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
+mod clean;
 mod command;
 mod generated;
 mod kept;
@@ -10,4 +11,7 @@ mod migrate;
 mod online;
 mod refused;
 mod repaired;
+mod sources;
 mod support;
+mod verify;
+mod writes;
