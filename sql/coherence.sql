@@ -138,6 +138,23 @@ begin
 end
 $$;
 
+-- Rows that were restored from another server may carry transaction numbers that are not yet given here: nobody would see
+-- them, and rotation would wait for them. What is visible and of another transaction has a number below xmax, always.
+do $$
+begin
+  if exists (select from coherence.outbox
+              where xid >= pg_snapshot_xmax(pg_current_snapshot()) and xid <> pg_current_xact_id())
+     or exists (select from coherence.rotation
+                 where pg_snapshot_xmax(snapshot) > pg_snapshot_xmax(pg_current_snapshot())) then
+    update coherence.trimmed
+       set changes = changes + (select count(*) from coherence.outbox where groups <> array['*']);
+    truncate coherence.outbox;
+    delete from coherence.rotation;
+    insert into coherence.rotation default values;
+  end if;
+end
+$$;
+
 -- Table to groups ------------------------------------------------------------------------------------------------------
 
 -- Which groups a change of a row touches: {column} in a template stands for that column's value in the old and the new row.

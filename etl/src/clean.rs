@@ -19,6 +19,7 @@ use crate::{
     dataset::{DataFile, DataSet, Sources},
     error::{self, Error, Result},
     field::EPOCH_2000,
+    load,
     progress::Progress,
     reader::QUOTED_BYTES_MAX,
     reject::{RejectCount, RejectFile, RejectLimit},
@@ -95,10 +96,7 @@ pub fn run(options: &CleanOptions) -> Result<LoadReport> {
         state = next;
         (table.release)(&mut state.ids);
     }
-    if let Some(rejects) = &mut state.rejects {
-        rejects.flush()?;
-    }
-    state.rejected.finish(report.rows)?;
+    load::finish_rejects(&mut state, report.rows)?;
     report.seconds = started.elapsed().as_secs_f64();
     report.add_phase("clean", report.seconds);
     Ok(report)

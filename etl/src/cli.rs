@@ -9,7 +9,9 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     dataset::Sources,
-    field, purge,
+    field,
+    load::Mode,
+    purge,
     reject::{RejectLimit, Repairs},
     tables::TABLES,
 };
@@ -28,12 +30,15 @@ pub struct Cli {
 pub enum Command {
     /// Brings a database to this version of the schema. Can be run again at any time.
     Migrate(DatabaseArgs),
-    /// Loads CSV files into fresh tables and puts them in the place of the live ones.
+    /// Loads CSV files: into fresh tables that take the place of the live ones, or in addition to
+    /// what is live.
     Load(LoadArgs),
     /// Writes CSV files again, clean: with the same repairs and refusals as a load.
     Clean(CleanArgs),
     /// Compares the live tables with the CSV files they should be from.
     Verify(VerifyArgs),
+    /// Takes refused rows apart into CSV files that can be mended and loaded.
+    Split(SplitArgs),
     /// Makes CSV files of a shop of any size, as dirty as those of the full-size release.
     Generate(GenerateArgs),
 }
@@ -95,6 +100,9 @@ pub struct LoadArgs {
     /// What not.
     #[command(flatten)]
     pub rejects: RejectArgs,
+    /// What becomes of the rows that are live.
+    #[arg(long, value_enum, default_value_t)]
+    pub mode: Mode,
     /// Loses what was changed in the live tables since the last load.
     #[arg(long)]
     pub discard_writes: bool,
@@ -133,6 +141,17 @@ pub struct CleanArgs {
     pub report: Option<PathBuf>,
 }
 
+/// What to take apart.
+#[derive(Debug, Args)]
+pub struct SplitArgs {
+    /// The file of refused rows.
+    #[arg(long, value_name = "FILE")]
+    pub rejects: PathBuf,
+    /// The folder of the files, made if it is not there.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+}
+
 /// What to compare.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
@@ -157,9 +176,20 @@ pub struct GenerateArgs {
     /// How many products; about 70 records each.
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     pub products: u64,
+    /// How many rows a table has that can be loaded, if not in proportion: questions=10000000; may
+    /// be repeated.
+    #[arg(long, value_name = "TABLE=N", value_parser = parse_rows)]
+    pub rows: Vec<(String, u64)>,
     /// The same seed gives the same files.
     #[arg(long, value_name = "S", default_value_t = 1)]
     pub seed: u64,
+}
+
+fn parse_rows(text: &str) -> Result<(String, u64), String> {
+    let parsed = text
+        .split_once('=')
+        .and_then(|(table, rows)| Some((table.to_owned(), rows.parse().ok()?)));
+    parsed.ok_or_else(|| "expected a table and a number, such as questions=1000".to_owned())
 }
 
 fn parse_file_name(text: &str) -> Result<String, String> {

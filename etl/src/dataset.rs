@@ -229,6 +229,15 @@ fn csv_files(dir: &Path) -> Result<BTreeSet<String>> {
     Ok(names)
 }
 
+/// The table that a file of this name fills, compressed or not.
+#[must_use]
+pub fn table_of(name: &str) -> Option<&'static Table> {
+    let mut plain = SUFFIXES
+        .iter()
+        .filter_map(|suffix| name.strip_suffix(suffix));
+    plain.find_map(|plain| TABLES.iter().find(|table| table.files.contains(&plain)))
+}
+
 /// Takes out those names that one file may have, compressed or not.
 fn take_names(names: &mut BTreeSet<String>, plain: &[&str]) -> Vec<String> {
     let spelled = plain

@@ -10,6 +10,7 @@ pub mod generate;
 pub mod ids;
 pub mod input;
 pub mod load;
+mod merge;
 pub mod progress;
 pub mod purge;
 pub mod reader;
@@ -17,6 +18,7 @@ pub mod reject;
 pub mod report;
 pub mod rows;
 pub mod schema;
+pub mod split;
 pub mod tables;
 pub mod verify;
 

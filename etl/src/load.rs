@@ -6,6 +6,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
+use clap::ValueEnum;
 use sqlx::{Connection as _, PgConnection};
 
 use crate::{
@@ -13,6 +14,7 @@ use crate::{
     dataset::{DataFile, DataSet, Sources},
     error::{Error, Result, database},
     field::EPOCH_2000,
+    merge,
     progress::{Progress, Step},
     reject::{RejectCount, RejectFile, RejectLimit},
     report::{FileReport, LoadReport, per_second},
@@ -21,11 +23,23 @@ use crate::{
     tables::TABLES,
 };
 
+/// What becomes of the rows that are live.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Mode {
+    /// Those of the files take their place.
+    #[default]
+    Replace,
+    /// Those of the files are added to them; a row whose id is taken is refused.
+    Merge,
+}
+
 /// What to load, and how.
 #[derive(Debug, Clone)]
 pub struct LoadOptions {
     /// Where the files are.
     pub sources: Sources,
+    /// What becomes of the rows that are live.
+    pub mode: Mode,
     /// Where refused rows are written, if anywhere.
     pub rejects: Option<PathBuf>,
     /// How many rows may be refused; any number if it is not said.
@@ -57,12 +71,6 @@ pub async fn run(database_url: &str, options: &LoadOptions) -> Result<LoadReport
     let mut conn = schema::connect(database_url).await?;
     schema::lock(&mut conn).await?;
     build::check_migrated(&mut conn).await?;
-    check_missing(&mut conn, &set).await?;
-    writes::hold(&mut conn).await?;
-    let changes_known = check_writes(&mut conn, options.discard_writes).await?;
-    remove_old(&mut conn).await?;
-    build::create_tables(&mut conn).await?;
-
     let loaded_at = options.loaded_at.unwrap_or(set.modified_at);
     let mut report = LoadReport::of(&set, loaded_at);
     let state = State {
@@ -71,28 +79,63 @@ pub async fn run(database_url: &str, options: &LoadOptions) -> Result<LoadReport
         loaded_at_micros: micros(loaded_at),
         ..State::default()
     };
-    copy_files(&mut conn, set, state, options.progress, &mut report).await?;
-    finish_tables(&mut conn, database_url, options, &mut report).await?;
+    if options.mode == Mode::Replace {
+        check_missing(&mut conn, &set).await?;
+    }
+    writes::hold(&mut conn).await?;
+    match options.mode {
+        Mode::Merge => {
+            let adding = merge::run(&mut conn, database_url, set, state, options, &mut report);
+            Box::pin(adding).await?;
+        }
+        Mode::Replace => {
+            let replacing = replace(&mut conn, database_url, set, state, options, &mut report);
+            Box::pin(replacing).await?;
+        }
+    }
+    report.seconds = started.elapsed().as_secs_f64();
+    // The rows are in place: nothing can make a failure of it any more.
+    let ended = match writes::release(&mut conn).await {
+        Ok(()) => schema::unlock(&mut conn).await,
+        error => error,
+    };
+    if let Err(error) = ended {
+        tracing::warn!("{error}");
+    }
+    drop(conn.close().await);
+    Ok(report)
+}
 
+/// Fills fresh tables and puts them in the place of the live ones.
+async fn replace(
+    conn: &mut PgConnection,
+    database_url: &str,
+    set: DataSet,
+    state: State,
+    options: &LoadOptions,
+    report: &mut LoadReport,
+) -> Result<()> {
+    let started = Instant::now();
+    let changes_known = check_writes(conn, options.discard_writes).await?;
+    remove_old(conn).await?;
+    build::create_tables(conn).await?;
+    copy_files(conn, set, state, options.progress, report).await?;
+    finish_tables(conn, database_url, options, report).await?;
     let clock = Instant::now();
     report.seconds = started.elapsed().as_secs_f64();
-    build::swap(&mut conn, &report.to_json(), changes_known).await?;
-    let released = writes::release(&mut conn).await;
+    build::swap(conn, &report.to_json(), changes_known).await?;
+    if let Err(error) = writes::release(conn).await {
+        tracing::warn!("{error}");
+    }
     // The load is done: tables that somebody still reads are removed by the next run at the latest.
-    let is_removed = build::drop_old(&mut conn).await.unwrap_or(false);
+    let is_removed = build::drop_old(conn).await.unwrap_or(false);
     if !is_removed {
         tracing::warn!(
             "the tables before this load are still being read and were left in schema shop_old"
         );
     }
     report.add_phase("swap", clock.elapsed().as_secs_f64());
-    report.seconds = started.elapsed().as_secs_f64();
-    // From the swap on nothing can make a failure of it.
-    if let Err(error) = released.and(schema::unlock(&mut conn).await) {
-        tracing::warn!("{error}");
-    }
-    drop(conn.close().await);
-    Ok(report)
+    Ok(())
 }
 
 /// Microseconds since 2000, from which Postgres counts; in whole milliseconds, as the API shows them.
@@ -158,16 +201,22 @@ async fn copy_files(
         state = next;
         release(&mut state.ids);
     }
-    if let Some(rejects) = &mut state.rejects {
-        rejects.flush()?;
-    }
-    state.rejected.finish(report.rows)?;
+    finish_rejects(&mut state, report.rows)?;
     report.add_phase("copy", clock.elapsed().as_secs_f64());
     Ok(())
 }
 
+/// Once all files have been read: writes what is held back of the refused rows, and compares their
+/// share.
+pub(crate) fn finish_rejects(state: &mut State, rows: u64) -> Result<()> {
+    if let Some(rejects) = &mut state.rejects {
+        rejects.flush()?;
+    }
+    state.rejected.finish(rows)
+}
+
 /// Copies one file: a thread reads and encodes while this task sends.
-async fn copy_file(
+pub(crate) async fn copy_file(
     conn: &mut PgConnection,
     file: DataFile,
     state: State,

@@ -17,7 +17,7 @@ use etl::{
     progress::Progress,
     purge::Gateways,
     report::{LoadReport, ReportFile},
-    schema,
+    schema, split,
     verify::{self, VerifyOptions},
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -65,6 +65,7 @@ async fn run(command: Command) -> Result<()> {
         Command::Migrate(args) => schema::migrate(&args.database_url).await,
         Command::Load(args) => Box::pin(load(args)).await,
         Command::Clean(args) => clean(args).await,
+        Command::Split(args) => blocking(move || split::run(&args.rejects, &args.out)).await,
         Command::Verify(args) => Box::pin(verify(args)).await,
         Command::Generate(args) => generate(args).await,
     }
@@ -73,6 +74,7 @@ async fn run(command: Command) -> Result<()> {
 async fn load(args: LoadArgs) -> Result<()> {
     let options = LoadOptions {
         sources: args.files.into(),
+        mode: args.mode,
         rejects: args.rejects.rejects,
         max_rejects: args.rejects.max_rejects,
         discard_writes: args.discard_writes,
@@ -156,6 +158,7 @@ async fn generate(args: GenerateArgs) -> Result<()> {
     let options = GenerateOptions {
         out: args.out,
         products: args.products,
+        rows: args.rows,
         seed: args.seed,
         progress: Progress::detect(),
     };

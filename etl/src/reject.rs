@@ -191,6 +191,9 @@ pub struct Position {
     pub byte_offset: u64,
 }
 
+/// The first line of a file of refused rows.
+pub const HEADER: &[u8] = b"file,line,byte_offset,reason,raw";
+
 /// Writes refused rows as CSV: `file,line,byte_offset,reason,raw`.
 ///
 /// `raw` is the row exactly as it was, invalid UTF-8 and all, without its line end: putting the raw
@@ -209,7 +212,8 @@ impl RejectFile {
     pub fn create(path: &Path) -> Result<Self> {
         let create = || {
             let mut out = BufWriter::new(File::create(path)?);
-            out.write_all(b"file,line,byte_offset,reason,raw\n")?;
+            out.write_all(HEADER)?;
+            out.write_all(b"\n")?;
             Ok(Self {
                 path: path.to_owned(),
                 out,

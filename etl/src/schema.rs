@@ -7,6 +7,7 @@
 pub mod build;
 pub mod files;
 pub mod inspect;
+pub mod merge;
 pub mod writes;
 
 use std::{

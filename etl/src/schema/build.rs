@@ -5,7 +5,7 @@
 //! behind by a run that was interrupted is removed by the next one.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -155,6 +155,23 @@ pub async fn analyze(
         format!("{verb} {NEXT}.{table}")
     };
     side_by_side(database_url, jobs, tables.iter().map(statement).collect()).await
+}
+
+/// Takes the statistics of live tables that have got rows.
+///
+/// # Errors
+/// If Postgres refuses.
+pub async fn analyze_live(
+    database_url: &str,
+    jobs: usize,
+    tables: &BTreeSet<&'static str>,
+) -> Result<()> {
+    let added = tables.iter().copied();
+    let statements = added
+        .chain(["review_meta"])
+        .map(|table| format!("analyze shop.{table}"))
+        .collect();
+    side_by_side(database_url, jobs, statements).await
 }
 
 /// Sets a table's sequence past the largest id that was loaded.

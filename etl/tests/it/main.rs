@@ -5,12 +5,15 @@
 
 mod clean;
 mod command;
+mod dump;
 mod generated;
 mod kept;
+mod merge;
 mod migrate;
 mod online;
 mod refused;
 mod repaired;
+mod restart;
 mod sources;
 mod support;
 mod verify;

@@ -10,7 +10,7 @@ use std::{
 use etl::{
     Result,
     dataset::Sources,
-    load::{self, LoadOptions},
+    load::{self, LoadOptions, Mode},
     progress::Progress,
     report::{FileCounts, LoadReport},
     schema,
@@ -156,6 +156,7 @@ impl Drop for Shop {
 pub(crate) fn options(csv: &Path) -> LoadOptions {
     LoadOptions {
         sources: Sources::folder(csv),
+        mode: Mode::Replace,
         rejects: None,
         max_rejects: None,
         discard_writes: false,

@@ -14,7 +14,7 @@ use crate::{
     support::{Shop, TABLES},
 };
 
-async fn verify(shop: &Shop, csv: &Path) -> VerifyReport {
+pub(crate) async fn verify(shop: &Shop, csv: &Path) -> VerifyReport {
     let options = VerifyOptions {
         sources: Sources::folder(csv),
         loaded_at: None,
