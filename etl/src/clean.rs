@@ -319,6 +319,7 @@ fn dollars(value: &[u8]) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reader::{Dialect, Reader};
     use proptest::prelude::*;
 
     fn line(encode: impl FnOnce(&mut Encoder), cells: &[Cell]) -> String {
@@ -373,6 +374,25 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn any_text_is_read_as_it_was_written(texts in prop::collection::vec("[^\0]{0,20}|[\", \n\r]{0,9}", 1..9)) {
+            let row = |encoder: &mut Encoder| {
+                encoder.row(texts.len() as i16);
+                for text in &texts {
+                    encoder.text(text.as_bytes());
+                }
+            };
+            let line = line(row, &vec![Cell::Text; texts.len()]);
+            let mut reader = Reader::new(line.as_bytes(), Dialect::Quoted).unwrap();
+            let read = reader.next_row().unwrap().unwrap();
+            prop_assert!(read.repairs.is_empty());
+            let fields = read.fields.unwrap();
+            prop_assert_eq!(fields.len(), texts.len());
+            for (column, text) in texts.iter().enumerate() {
+                prop_assert_eq!(fields.get(column), text.as_bytes());
+            }
+        }
+
         #[test]
         fn prices_are_written_as_they_were_read(price in 0_u64..=5_000_000) {
             let row = |encoder: &mut Encoder| { encoder.row(1).price(price * 100); };
