@@ -32,6 +32,13 @@ create table if not exists coherence.rotation (
 );
 insert into coherence.rotation default values on conflict do nothing;
 
+-- How many changes were told by rows that have been truncated since.
+create table if not exists coherence.trimmed (
+  only_row boolean primary key default true check (only_row),
+  changes  bigint  not null default 0
+);
+insert into coherence.trimmed default values on conflict do nothing;
+
 -- Emptied by crash recovery, after which a transaction number can be used again: a new id makes every older position void.
 create unlogged table if not exists coherence.incarnation (
   only_row boolean primary key default true check (only_row),
@@ -47,10 +54,35 @@ as $$
 $$;
 
 -- Marks this transaction: its author appends its groups itself, and the statement triggers stay silent. Holds for the
--- one transaction only, whatever the session does with the setting later.
+-- one transaction only, whatever the session does with the setting later. Fails while somebody holds changes back.
 create or replace function coherence.mark() returns text
-language sql volatile
-as $$ select set_config('coherence.marked', pg_current_xact_id()::text, true) $$;
+language plpgsql volatile
+as $$
+begin
+  if not pg_try_advisory_xact_lock_shared(coherence.hold_key()) then
+    raise exception 'changes are held back' using errcode = 'LD001';
+  end if;
+  return set_config('coherence.marked', pg_current_xact_id()::text, true);
+end
+$$;
+
+-- The advisory lock that marked transactions share. Who takes it alone waits for those that are open and makes later
+-- ones fail at once, until it is given back or the session ends, however it ends.
+create or replace function coherence.hold_key() returns bigint
+language sql immutable
+as $$ select 7019261403928160514 $$;
+
+-- How many changes have ever been told: a transaction that marked itself tells one, any other one for each of its
+-- statements. '*', which is no change of rows, does not count.
+create or replace function coherence.changes() returns bigint
+language plpgsql volatile
+as $$
+begin
+  -- Not while rows are truncated: the next statement sees all of them, or their number.
+  perform from coherence.rotation for share;
+  return (select changes from coherence.trimmed) + (select count(*) from coherence.outbox where groups <> array['*']);
+end
+$$;
 
 create or replace function coherence.is_marked() returns boolean
 language sql stable
@@ -76,6 +108,7 @@ declare
   state   coherence.rotation;
   next    smallint;
   unseen  boolean;
+  told    bigint;
 begin
   select * into state from coherence.rotation for update skip locked;
   if not found or state.rotated_at > clock_timestamp() - min_age then
@@ -92,6 +125,8 @@ begin
   execute format('select exists (select from coherence.outbox_%s where not pg_visible_in_snapshot(xid, $1))', next)
      into unseen using state.snapshot;
   if not unseen then
+    execute format('select count(*) from coherence.outbox_%s where groups <> array[''*'']', next) into told;
+    update coherence.trimmed set changes = changes + told;
     execute format('truncate coherence.outbox_%s', next);
     update coherence.rotation
        set slot = next, rotated_at = clock_timestamp(), snapshot = pg_current_snapshot(), trimmed = state.snapshot;
@@ -100,6 +135,23 @@ begin
   -- Try again a turn later with a snapshot of now.
   update coherence.rotation set rotated_at = clock_timestamp(), snapshot = pg_current_snapshot();
   return false;
+end
+$$;
+
+-- Rows that were restored from another server may carry transaction numbers that are not yet given here: nobody would see
+-- them, and rotation would wait for them. What is visible and of another transaction has a number below xmax, always.
+do $$
+begin
+  if exists (select from coherence.outbox
+              where xid >= pg_snapshot_xmax(pg_current_snapshot()) and xid <> pg_current_xact_id())
+     or exists (select from coherence.rotation
+                 where pg_snapshot_xmax(snapshot) > pg_snapshot_xmax(pg_current_snapshot())) then
+    update coherence.trimmed
+       set changes = changes + (select count(*) from coherence.outbox where groups <> array['*']);
+    truncate coherence.outbox;
+    delete from coherence.rotation;
+    insert into coherence.rotation default values;
+  end if;
 end
 $$;
 

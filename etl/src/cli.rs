@@ -7,7 +7,14 @@ use std::{
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{field, purge, reject::Repairs};
+use crate::{
+    dataset::Sources,
+    field,
+    load::Mode,
+    purge,
+    reject::{RejectLimit, Repairs},
+    tables::TABLES,
+};
 
 /// Loads a shop's data set into Postgres.
 #[derive(Debug, Parser)]
@@ -23,8 +30,15 @@ pub struct Cli {
 pub enum Command {
     /// Brings a database to this version of the schema. Can be run again at any time.
     Migrate(DatabaseArgs),
-    /// Loads CSV files into fresh tables and puts them in the place of the live ones.
+    /// Loads CSV files: into fresh tables that take the place of the live ones, or in addition to
+    /// what is live.
     Load(LoadArgs),
+    /// Writes CSV files again, clean: with the same repairs and refusals as a load.
+    Clean(CleanArgs),
+    /// Compares the live tables with the CSV files they should be from.
+    Verify(VerifyArgs),
+    /// Takes refused rows apart into CSV files that can be mended and loaded.
+    Split(SplitArgs),
     /// Makes CSV files of a shop of any size, as dirty as those of the full-size release.
     Generate(GenerateArgs),
 }
@@ -43,18 +57,55 @@ impl std::fmt::Debug for DatabaseArgs {
     }
 }
 
+/// Which files.
+#[derive(Debug, Args)]
+pub struct FilesArgs {
+    /// The folder of the CSV files, each plain or compressed by gzip (`.gz`) or zstd (`.zst`).
+    #[arg(long, value_name = "DIR", required_unless_present = "stdin")]
+    pub csv: Option<PathBuf>,
+    /// Reads the file of this name from standard input, plain or compressed.
+    #[arg(long, value_name = "NAME", value_parser = parse_file_name)]
+    pub stdin: Option<String>,
+}
+
+impl From<FilesArgs> for Sources {
+    fn from(args: FilesArgs) -> Self {
+        Self {
+            csv: args.csv,
+            stdin: args.stdin,
+        }
+    }
+}
+
+/// What becomes of refused rows.
+#[derive(Debug, Args)]
+pub struct RejectArgs {
+    /// Writes refused rows to this file, as CSV: file, line, byte offset, reason, raw text.
+    #[arg(long, value_name = "FILE")]
+    pub rejects: Option<PathBuf>,
+    /// Stops if more rows than this are refused: a number of rows, or a share of all, as 0.5%.
+    #[arg(long, value_name = "LIMIT")]
+    pub max_rejects: Option<RejectLimit>,
+}
+
 /// What to load.
 #[derive(Debug, Args)]
 pub struct LoadArgs {
     /// Where to.
     #[command(flatten)]
     pub database: DatabaseArgs,
-    /// The folder of the CSV files.
-    #[arg(long, value_name = "DIR")]
-    pub csv: PathBuf,
-    /// Writes refused rows to this file, as CSV: file, line, byte offset, reason, raw text.
-    #[arg(long, value_name = "FILE")]
-    pub rejects: Option<PathBuf>,
+    /// What.
+    #[command(flatten)]
+    pub files: FilesArgs,
+    /// What not.
+    #[command(flatten)]
+    pub rejects: RejectArgs,
+    /// What becomes of the rows that are live.
+    #[arg(long, value_enum, default_value_t)]
+    pub mode: Mode,
+    /// Loses what was changed in the live tables since the last load.
+    #[arg(long)]
+    pub discard_writes: bool,
     /// Writes the report to this file, as JSON.
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
@@ -73,6 +124,49 @@ pub struct LoadArgs {
     pub jobs: usize,
 }
 
+/// What to clean.
+#[derive(Debug, Args)]
+pub struct CleanArgs {
+    /// What.
+    #[command(flatten)]
+    pub files: FilesArgs,
+    /// What not.
+    #[command(flatten)]
+    pub rejects: RejectArgs,
+    /// The folder of the clean files, made if it is not there.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Writes the report to this file, as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+}
+
+/// What to take apart.
+#[derive(Debug, Args)]
+pub struct SplitArgs {
+    /// The file of refused rows.
+    #[arg(long, value_name = "FILE")]
+    pub rejects: PathBuf,
+    /// The folder of the files, made if it is not there.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+}
+
+/// What to compare.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// What is live.
+    #[command(flatten)]
+    pub database: DatabaseArgs,
+    /// What should be.
+    #[command(flatten)]
+    pub files: FilesArgs,
+    /// When the products came to be: a date, or a date and time. By default, what the last load
+    /// gave them.
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub loaded_at: Option<SystemTime>,
+}
+
 /// What to make.
 #[derive(Debug, Args)]
 pub struct GenerateArgs {
@@ -82,9 +176,29 @@ pub struct GenerateArgs {
     /// How many products; about 70 records each.
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     pub products: u64,
+    /// How many rows a table has that can be loaded, if not in proportion: questions=10000000; may
+    /// be repeated.
+    #[arg(long, value_name = "TABLE=N", value_parser = parse_rows)]
+    pub rows: Vec<(String, u64)>,
     /// The same seed gives the same files.
     #[arg(long, value_name = "S", default_value_t = 1)]
     pub seed: u64,
+}
+
+fn parse_rows(text: &str) -> Result<(String, u64), String> {
+    let parsed = text
+        .split_once('=')
+        .and_then(|(table, rows)| Some((table.to_owned(), rows.parse().ok()?)));
+    parsed.ok_or_else(|| "expected a table and a number, such as questions=1000".to_owned())
+}
+
+fn parse_file_name(text: &str) -> Result<String, String> {
+    let mut names = TABLES.iter().flat_map(|table| table.files);
+    if names.any(|name| *name == text) {
+        return Ok(text.to_owned());
+    }
+    let usual: Vec<&str> = TABLES.iter().map(|table| table.files[0]).collect();
+    Err(format!("expected one of {}", usual.join(", ")))
 }
 
 fn parse_time(text: &str) -> Result<SystemTime, String> {
@@ -121,6 +235,17 @@ mod tests {
             database_url: "postgres://owner:secret@host/shop".to_owned(),
         };
         assert!(!format!("{args:?}").contains("secret"));
+    }
+
+    #[test]
+    fn files_come_from_a_folder_or_standard_input_or_both() {
+        let parse = |more: &[&str]| {
+            let usual = ["etl", "verify", "--database-url", "postgres://x"];
+            Cli::try_parse_from(usual.iter().chain(more))
+        };
+        assert!(parse(&["--csv", "d"]).is_ok() && parse(&["--stdin", "skus.csv"]).is_ok());
+        assert!(parse(&["--csv", "d", "--stdin", "skus.csv"]).is_ok());
+        assert!(parse(&[]).is_err() && parse(&["--stdin", "other.csv"]).is_err());
     }
 
     #[test]

@@ -4,11 +4,16 @@
 //! The encoder knows no tables and the sender no rows. Buffers are used again; nothing is allocated
 //! for a row.
 
+use std::ops::ControlFlow;
+
 use bytes::BufMut as _;
 use sqlx::{PgConnection, postgres::PgCopyIn};
 use tokio::sync::mpsc;
 
-use crate::error::{Error, Result, database};
+use crate::{
+    error::{Error, Result, database},
+    rows::Sink,
+};
 
 /// What is sent at once: large enough that a system call costs nothing beside it.
 const BLOCK_BYTES: usize = 512 << 10;
@@ -16,7 +21,7 @@ const BLOCK_BYTES: usize = 512 << 10;
 const BLOCKS_WAITING_MAX: usize = 4;
 /// What a stream begins with: a signature that any change of line ends would break, flags, no
 /// extension.
-const STREAM_START: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+pub(crate) const STREAM_START: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 /// What it ends with: a row of -1 columns.
 const STREAM_END: &[u8] = &[0xff, 0xff];
 /// The length that says NULL.
@@ -38,6 +43,26 @@ impl Encoder {
         let mut block = Vec::with_capacity(BLOCK_BYTES + BLOCK_BYTES / 8);
         block.extend_from_slice(STREAM_START);
         Self { block, rows: 0 }
+    }
+
+    /// A part of a stream: rows alone, for those who look at them one by one.
+    #[must_use]
+    pub fn of_rows() -> Self {
+        Self {
+            block: Vec::new(),
+            rows: 0,
+        }
+    }
+
+    /// What has been encoded since the block was begun.
+    #[must_use]
+    pub fn block(&self) -> &[u8] {
+        &self.block
+    }
+
+    /// Begins a new block in the place of the present one.
+    pub fn clear(&mut self) {
+        self.block.clear();
     }
 
     /// Begins a row of so many fields; they follow in the order of the columns.
@@ -201,19 +226,8 @@ pub fn channel() -> (CopyWriter, CopySender) {
 }
 
 impl CopyWriter {
-    /// Where the next row is encoded.
-    pub fn encoder(&mut self) -> &mut Encoder {
-        &mut self.encoder
-    }
-
-    /// Hands the block on if it is full; waits while too many are waiting.
-    ///
-    /// # Errors
-    /// [`Gone`] if nobody takes it.
-    pub fn hand_on(&mut self) -> Result<(), Gone> {
-        if !self.encoder.is_full() {
-            return Ok(());
-        }
+    /// Hands the block on; waits while too many are waiting.
+    fn hand_on(&mut self) -> Result<(), Gone> {
         let mut next = self
             .empty
             .try_recv()
@@ -233,6 +247,19 @@ impl CopyWriter {
             .blocking_send(Block::Last(self.encoder.block))
             .map_err(|_| Gone)?;
         Ok(self.encoder.rows)
+    }
+}
+
+impl Sink for CopyWriter {
+    fn encoder(&mut self) -> &mut Encoder {
+        &mut self.encoder
+    }
+
+    fn take(&mut self) -> Result<ControlFlow<()>> {
+        if self.encoder.is_full() && self.hand_on().is_err() {
+            return Ok(ControlFlow::Break(()));
+        }
+        Ok(ControlFlow::Continue(()))
     }
 }
 

@@ -3,17 +3,42 @@
 
 use std::{
     collections::BTreeSet,
-    fs::{self, File},
-    io,
+    fs, io,
     path::{Path, PathBuf},
     time::SystemTime,
 };
 
 use crate::{
     error::{self, Error, Result},
+    input::Input,
     reader::{Dialect, Reader},
     tables::{SKIPPED_FILE, SKIPPED_HEADERS, TABLES, Table},
 };
+
+/// What the name of a file may end in: it may be compressed.
+const SUFFIXES: [&str; 3] = ["", ".gz", ".zst"];
+/// What messages call a file that comes by standard input.
+const STANDARD_INPUT: &str = "standard input";
+
+/// Where a data set is.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    /// The folder of its files.
+    pub csv: Option<PathBuf>,
+    /// The file that comes by standard input, by its name.
+    pub stdin: Option<String>,
+}
+
+impl Sources {
+    /// A folder.
+    #[must_use]
+    pub fn folder(csv: impl Into<PathBuf>) -> Self {
+        Self {
+            csv: Some(csv.into()),
+            stdin: None,
+        }
+    }
+}
 
 /// One file of a data set.
 #[derive(Debug)]
@@ -24,8 +49,38 @@ pub struct DataFile {
     pub path: PathBuf,
     /// Its name, as reports give it.
     pub name: String,
-    /// Its length.
-    pub bytes: u64,
+    /// Its length as it is stored, if it is known.
+    pub bytes: Option<u64>,
+    /// Its rows, if they can be read but once.
+    opened: Option<Reader<Input>>,
+}
+
+impl DataFile {
+    /// A file whose header is known to be right.
+    #[must_use]
+    pub fn at(table: &'static Table, path: PathBuf, name: &str) -> Self {
+        let bytes = fs::metadata(&path).map(|metadata| metadata.len()).ok();
+        Self {
+            table,
+            path,
+            name: name.to_owned(),
+            bytes,
+            opened: None,
+        }
+    }
+
+    /// Opens it after its header.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn open(self) -> io::Result<Reader<Input>> {
+        if let Some(opened) = self.opened {
+            return Ok(opened);
+        }
+        let mut reader = Reader::new(Input::file(&self.path)?, self.table.dialect)?;
+        reader.next_row()?;
+        Ok(reader)
+    }
 }
 
 /// The files of a folder.
@@ -37,7 +92,7 @@ pub struct DataSet {
     pub skipped: Vec<String>,
     /// Other CSV files: not touched.
     pub unknown: Vec<String>,
-    /// When the newest of the files was changed.
+    /// When the newest of the files was changed; now, if there is none but standard input.
     pub modified_at: SystemTime,
 }
 
@@ -47,8 +102,7 @@ impl DataSet {
     /// # Errors
     /// [`Error::Input`] with a line for each file that cannot be loaded; or if the folder cannot be
     /// read.
-    pub fn find(dir: &Path) -> Result<Self> {
-        let mut unknown = csv_files(dir)?;
+    pub fn find(sources: &Sources) -> Result<Self> {
         let mut problems = Vec::new();
         let mut set = Self {
             files: Vec::new(),
@@ -56,26 +110,34 @@ impl DataSet {
             unknown: Vec::new(),
             modified_at: SystemTime::UNIX_EPOCH,
         };
+        let mut unknown = sources
+            .csv
+            .as_deref()
+            .map_or_else(|| Ok(BTreeSet::new()), csv_files)?;
+        let dir = sources.csv.as_deref().unwrap_or_else(|| Path::new(""));
+        let standard = sources.stdin.as_deref();
         for table in &TABLES {
-            let names: Vec<&str> = table
-                .files
-                .iter()
-                .copied()
-                .filter(|name| unknown.remove(*name))
-                .collect();
-            match names.as_slice() {
-                [] => {}
-                [name] => set.add(table, dir, name, &mut problems)?,
-                names => problems.push(format!(
+            let mut names = take_names(&mut unknown, table.files);
+            let piped = standard.filter(|name| table.files.contains(name));
+            names.extend(piped.map(|name| format!("{name} ({STANDARD_INPUT})")));
+            match (names.as_slice(), piped) {
+                ([], _) => {}
+                ([_], Some(name)) => set.add_standard(table, name, &mut problems)?,
+                ([name], None) => set.add(table, dir, name, &mut problems)?,
+                (names, _) => problems.push(format!(
                     "{}: files for the same table, keep one",
                     names.join(", ")
                 )),
             }
         }
-        if unknown.remove(SKIPPED_FILE) {
-            let problem = check_file(&dir.join(SKIPPED_FILE), SKIPPED_FILE, &SKIPPED_HEADERS)?;
-            problems.extend(problem);
-            set.skipped.push(SKIPPED_FILE.to_owned());
+        for name in take_names(&mut unknown, &[SKIPPED_FILE]) {
+            problems.extend(check_file(
+                &dir.join(&name),
+                &name,
+                Dialect::Quoted,
+                &SKIPPED_HEADERS,
+            )?);
+            set.skipped.push(name);
         }
         set.unknown.extend(unknown);
         if set.files.is_empty() && problems.is_empty() {
@@ -84,6 +146,10 @@ impl DataSet {
                 dir.display(),
                 TABLES[0].files[0]
             ));
+        }
+        if set.modified_at == SystemTime::UNIX_EPOCH {
+            // What comes by standard input has no time of its own.
+            set.modified_at = SystemTime::now();
         }
         if problems.is_empty() {
             Ok(set)
@@ -110,27 +176,52 @@ impl DataSet {
         problems: &mut Vec<String>,
     ) -> Result<()> {
         let path = dir.join(name);
-        problems.extend(check_file(&path, name, &[table.header])?);
+        problems.extend(check_file(&path, name, table.dialect, &[table.header])?);
         let metadata = fs::metadata(&path).map_err(error::file(&path))?;
         let modified_at = metadata.modified().map_err(error::file(&path))?;
         self.modified_at = self.modified_at.max(modified_at);
+        self.files.push(DataFile::at(table, path, name));
+        Ok(())
+    }
+
+    fn add_standard(
+        &mut self,
+        table: &'static Table,
+        name: &str,
+        problems: &mut Vec<String>,
+    ) -> Result<()> {
+        let path = PathBuf::from(STANDARD_INPUT);
+        let open = || {
+            let mut reader = Reader::new(Input::standard()?, table.dialect)?;
+            let problem = check_header(&mut reader, name, &[table.header])?;
+            io::Result::Ok((reader, problem))
+        };
+        let (reader, problem) = open().map_err(error::file(&path))?;
+        problems.extend(problem);
         self.files.push(DataFile {
             table,
             path,
             name: name.to_owned(),
-            bytes: metadata.len(),
+            bytes: None,
+            opened: Some(reader),
         });
         Ok(())
     }
 }
 
-/// The names of the CSV files in a folder.
+/// The names of the CSV files in a folder, compressed or not.
 fn csv_files(dir: &Path) -> Result<BTreeSet<String>> {
+    let is_csv = |name: &str| {
+        let mut plain = SUFFIXES
+            .iter()
+            .filter_map(|suffix| name.strip_suffix(suffix));
+        plain.any(|plain| plain.ends_with(".csv"))
+    };
     let mut names = BTreeSet::new();
     for entry in fs::read_dir(dir).map_err(error::file(dir))? {
         let entry = entry.map_err(error::file(dir))?;
         if let Ok(name) = entry.file_name().into_string()
-            && name.ends_with(".csv")
+            && is_csv(&name)
         {
             names.insert(name);
         }
@@ -138,29 +229,54 @@ fn csv_files(dir: &Path) -> Result<BTreeSet<String>> {
     Ok(names)
 }
 
-/// Opens a file after its header.
-///
-/// # Errors
-/// If it cannot be read.
-pub fn open(path: &Path, dialect: Dialect) -> io::Result<Reader<File>> {
-    let mut reader = Reader::new(File::open(path)?, dialect)?;
-    reader.next_row()?;
-    Ok(reader)
+/// The table that a file of this name fills, compressed or not.
+#[must_use]
+pub fn table_of(name: &str) -> Option<&'static Table> {
+    let mut plain = SUFFIXES
+        .iter()
+        .filter_map(|suffix| name.strip_suffix(suffix));
+    plain.find_map(|plain| TABLES.iter().find(|table| table.files.contains(&plain)))
+}
+
+/// Takes out those names that one file may have, compressed or not.
+fn take_names(names: &mut BTreeSet<String>, plain: &[&str]) -> Vec<String> {
+    let spelled = plain
+        .iter()
+        .flat_map(|name| SUFFIXES.map(|suffix| format!("{name}{suffix}")));
+    spelled.filter(|name| names.remove(name)).collect()
 }
 
 /// What keeps a file from being loaded, if anything does.
-fn check_file(path: &Path, name: &str, headers: &[&[&str]]) -> Result<Option<String>> {
+fn check_file(
+    path: &Path,
+    name: &str,
+    dialect: Dialect,
+    headers: &[&[&str]],
+) -> Result<Option<String>> {
     let check = || {
         if !fs::metadata(path)?.is_file() {
             return Ok(Some(format!("{name}: a directory or the like, not a file")));
         }
-        let header = Header::read(path)?;
-        let is_known = headers
-            .iter()
-            .any(|expected| is_header(expected, &header.names));
-        io::Result::Ok((!is_known).then(|| header.problem(name, headers[0])))
+        check_header(
+            &mut Reader::new(Input::file(path)?, dialect)?,
+            name,
+            headers,
+        )
     };
     check().map_err(error::file(path))
+}
+
+/// What is wrong with the header of a file, if anything is.
+fn check_header(
+    reader: &mut Reader<Input>,
+    name: &str,
+    headers: &[&[&str]],
+) -> io::Result<Option<String>> {
+    let header = Header::read(reader)?;
+    let is_known = headers
+        .iter()
+        .any(|expected| is_header(expected, &header.names));
+    Ok((!is_known).then(|| header.problem(name, headers[0])))
 }
 
 /// The first line of a file.
@@ -174,10 +290,9 @@ struct Header {
 }
 
 impl Header {
-    fn read(path: &Path) -> io::Result<Self> {
+    fn read(reader: &mut Reader<Input>) -> io::Result<Self> {
         /// More than is shown of it, in any encoding.
         const KEPT: usize = 512;
-        let mut reader = Reader::new(File::open(path)?, Dialect::Quoted)?;
         let Some(row) = reader.next_row()? else {
             return Ok(Self {
                 names: Vec::new(),
@@ -253,7 +368,7 @@ mod tests {
         for (name, text) in files {
             fs::write(dir.path().join(name), text).unwrap();
         }
-        DataSet::find(dir.path())
+        DataSet::find(&Sources::folder(dir.path()))
     }
 
     #[test]
@@ -293,7 +408,7 @@ mod tests {
     fn problem_of(bytes: &[u8]) -> String {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("styles.csv"), bytes).unwrap();
-        let Err(Error::Input(mut problems)) = DataSet::find(dir.path()) else {
+        let Err(Error::Input(mut problems)) = DataSet::find(&Sources::folder(dir.path())) else {
             panic!("{bytes:?}")
         };
         assert_eq!(problems.len(), 1);
@@ -337,7 +452,7 @@ mod tests {
         for name in ["product.csv", "cart.csv"] {
             fs::create_dir(dir.path().join(name)).unwrap();
         }
-        let error = DataSet::find(dir.path()).unwrap_err();
+        let error = DataSet::find(&Sources::folder(dir.path())).unwrap_err();
         assert_eq!(error.exit_code(), 3);
         for problem in [
             "product.csv: a directory",
@@ -401,6 +516,27 @@ mod tests {
             )
         );
         assert_eq!(set.missing().count(), TABLES.len() - 2);
+    }
+
+    #[test]
+    fn files_may_be_compressed_and_are_named_as_they_are() {
+        let header = "id,productId,name,sale_price,original_price,default_style\n";
+        let stored = zstd::encode_all(header.as_bytes(), 3).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("styles.csv.zst"), stored).unwrap();
+        fs::write(dir.path().join("notes.csv.gz"), "x").unwrap();
+        let set = DataSet::find(&Sources::folder(dir.path())).unwrap();
+        assert_eq!(set.files[0].name, "styles.csv.zst");
+        assert_eq!(set.files[0].table.name, "styles");
+        assert_eq!(set.unknown, ["notes.csv.gz"]);
+        fs::write(dir.path().join("styles.csv"), header).unwrap();
+        let error = DataSet::find(&Sources::folder(dir.path())).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .starts_with("styles.csv, styles.csv.zst: "),
+            "{error}"
+        );
     }
 
     #[test]

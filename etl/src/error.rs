@@ -40,6 +40,18 @@ pub enum Error {
     /// Something that must hold did not: the run stops rather than putting doubtful data in place.
     #[error("check failed: {0}")]
     Check(String),
+    /// More rows were refused than may be.
+    #[error("{0}")]
+    TooManyRejects(String),
+    /// The live tables hold changes since the last load, which would be lost.
+    #[error(
+        "{0} changes were made to the live tables since the last load and would be lost: \
+         give --discard-writes to lose them"
+    )]
+    LiveWrites(i64),
+    /// The database does not hold what the files do: each text names a table and what differs.
+    #[error("the database differs from the files:\n{}", .0.join("\n"))]
+    Differs(Vec<String>),
     /// The load is done, and gateways may still answer from before it: each text names one.
     #[error("the load is done, but a gateway may still serve what was before it:\n{}", .0.join("\n"))]
     Purge(Vec<String>),
@@ -55,6 +67,9 @@ impl Error {
             Self::Busy => 4,
             Self::Check(_) => 5,
             Self::Purge(_) => 6,
+            Self::TooManyRejects(_) => 7,
+            Self::LiveWrites(_) => 8,
+            Self::Differs(_) => 9,
         }
     }
 }

@@ -35,6 +35,10 @@ use text::Texts;
 /// More products would have more votes than 32-bit ids can count.
 pub const PRODUCTS_MAX: u64 = 50_000_000;
 
+/// The most rows of a table: with gaps and refused rows beside them their ids still are 32-bit
+/// integers.
+pub const ROWS_MAX: u64 = 1_500_000_000;
+
 /// What a data set is to be.
 #[derive(Debug, Clone)]
 pub struct GenerateOptions {
@@ -42,6 +46,8 @@ pub struct GenerateOptions {
     pub out: PathBuf,
     /// How many products; all else in proportion.
     pub products: u64,
+    /// How many rows that can be loaded some tables have, by name; all others in proportion.
+    pub rows: Vec<(String, u64)>,
     /// What chance is drawn from.
     pub seed: u64,
     /// How progress is shown.
@@ -59,7 +65,8 @@ pub fn run(options: &GenerateOptions) -> Result<Planted> {
         )]));
     }
     fs::create_dir_all(&options.out).map_err(error::file(&options.out))?;
-    let plan = Plan::new(options.seed, options.products);
+    let plan = Plan::sized(options.seed, options.products, &fixed_rows(options)?);
+    check_sizes(&plan)?;
     let texts = Texts::new(&plan);
     let step = options.progress.counter("generating");
     let queue = Mutex::new(sheets());
@@ -101,6 +108,33 @@ pub fn run(options: &GenerateOptions) -> Result<Planted> {
     };
     write_planted(&planted, &options.out.join("planted.json"))?;
     Ok(planted)
+}
+
+/// The sizes that are asked for, by table.
+fn fixed_rows(options: &GenerateOptions) -> Result<[Option<u64>; TABLES.len()]> {
+    let mut fixed = [None; TABLES.len()];
+    for (name, rows) in &options.rows {
+        let at = TABLES.iter().position(|table| table.name == name);
+        let at = at.filter(|at| *at != Kind::Products as usize && *at != Kind::Votes as usize);
+        let (Some(at), 1..=ROWS_MAX) = (at, *rows) else {
+            return Err(Error::Input(vec![format!(
+                "{name}={rows}: a table but products, which --products says, and characteristic_reviews, \
+                 which follow from the reviews; and a number from 1 to {ROWS_MAX}"
+            )]));
+        };
+        fixed[at] = Some(*rows);
+    }
+    Ok(fixed)
+}
+
+fn check_sizes(plan: &Plan) -> Result<()> {
+    let votes = plan.rows(Kind::Votes);
+    if votes <= ROWS_MAX {
+        return Ok(());
+    }
+    Err(Error::Input(vec![format!(
+        "so many reviews and characteristics make {votes} votes: {ROWS_MAX} at most"
+    )]))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -194,6 +228,7 @@ mod tests {
         let options = GenerateOptions {
             out: dir.path().to_owned(),
             products,
+            rows: Vec::new(),
             seed,
             progress: Progress::silent(),
         };
@@ -236,6 +271,8 @@ mod tests {
         // No row of any release is longer than the reader's limit.
         let mut known: Vec<&str> = known
             .filter(|code| *code != Reason::RowTooLong.code())
+            // And what is live is not of the files.
+            .filter(|code| *code != Reason::LiveId.code())
             .collect();
         known.sort_unstable();
         assert_eq!(codes, known);
@@ -248,6 +285,38 @@ mod tests {
         assert_eq!(planted.files["skus.csv"].loaded, 11_323);
         let all: u64 = planted.files.values().map(|file| file.loaded).sum();
         assert!((60_000..80_000).contains(&all), "{all}");
+    }
+
+    #[test]
+    fn a_table_may_have_another_size_and_the_others_keep_theirs() {
+        let (_dir, usual) = generate(50, 4);
+        let dir = tempfile::tempdir().unwrap();
+        let options = |rows: &str, number| GenerateOptions {
+            out: dir.path().to_owned(),
+            products: 50,
+            rows: vec![(rows.to_owned(), number)],
+            seed: 4,
+            progress: Progress::silent(),
+        };
+        let planted = run(&options("questions", 5000)).unwrap();
+        assert_eq!(planted.files["questions.csv"].loaded, 5000);
+        for name in ["product.csv", "reviews.csv", "answers.csv", "skus.csv"] {
+            assert_eq!(
+                planted.files[name].loaded, usual.files[name].loaded,
+                "{name}"
+            );
+        }
+        for (table, number) in [
+            ("products", 9),
+            ("characteristic_reviews", 9),
+            ("x", 9),
+            ("skus", 0),
+        ] {
+            assert!(
+                matches!(run(&options(table, number)), Err(Error::Input(_))),
+                "{table}"
+            );
+        }
     }
 
     #[test]
@@ -268,6 +337,7 @@ mod tests {
             let options = GenerateOptions {
                 out: PathBuf::new(),
                 products,
+                rows: Vec::new(),
                 seed: 1,
                 progress: Progress::silent(),
             };

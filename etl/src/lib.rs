@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod clean;
 pub mod cli;
 pub mod copy;
 pub mod dataset;
@@ -7,13 +8,18 @@ pub mod error;
 pub mod field;
 pub mod generate;
 pub mod ids;
+pub mod input;
 pub mod load;
+mod merge;
 pub mod progress;
 pub mod purge;
 pub mod reader;
 pub mod reject;
 pub mod report;
+pub mod rows;
 pub mod schema;
+pub mod split;
 pub mod tables;
+pub mod verify;
 
 pub use error::{Error, Result};

@@ -5,32 +5,47 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Utc};
+use clap::ValueEnum;
 use sqlx::{Connection as _, PgConnection};
 
 use crate::{
     copy::{self, CopyWriter},
-    dataset::{self, DataFile, DataSet},
-    error::{self, Error, Result, database},
+    dataset::{DataFile, DataSet, Sources},
+    error::{Error, Result, database},
     field::EPOCH_2000,
-    ids::Ids,
+    merge,
     progress::{Progress, Step},
-    reject::{RejectFile, Repair},
-    report::{FileReport, LoadReport, Tally, per_second},
-    schema::{self, build},
-    tables::{Row, TABLES},
+    reject::{RejectCount, RejectFile, RejectLimit},
+    report::{FileReport, LoadReport, per_second},
+    rows::{self, FileOutcome, State},
+    schema::{self, build, writes},
+    tables::TABLES,
 };
 
-/// Rows between two looks at the clock and the progress bar.
-const ROWS_PER_TICK: u64 = 4096;
+/// What becomes of the rows that are live.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Mode {
+    /// Those of the files take their place.
+    #[default]
+    Replace,
+    /// Those of the files are added to them; a row whose id is taken is refused.
+    Merge,
+}
 
 /// What to load, and how.
 #[derive(Debug, Clone)]
 pub struct LoadOptions {
-    /// The folder of the files.
-    pub csv: PathBuf,
+    /// Where the files are.
+    pub sources: Sources,
+    /// What becomes of the rows that are live.
+    pub mode: Mode,
     /// Where refused rows are written, if anywhere.
     pub rejects: Option<PathBuf>,
+    /// How many rows may be refused; any number if it is not said.
+    pub max_rejects: Option<RejectLimit>,
+    /// Whether changes of the live tables since the last load may be lost.
+    pub discard_writes: bool,
     /// When products came to be, if not when the newest file was changed.
     pub loaded_at: Option<SystemTime>,
     /// Connections that build indexes.
@@ -39,30 +54,13 @@ pub struct LoadOptions {
     pub progress: Progress,
 }
 
-/// What goes from file to file.
-#[derive(Debug)]
-struct State {
-    ids: Ids,
-    rejects: Option<RejectFile>,
-    loaded_at_micros: i64,
-}
-
-/// What was found in one file.
-struct FileOutcome {
-    state: State,
-    tally: Tally,
-    largest_id: i32,
-    /// Rows that were encoded; `None` if Postgres would not take them to the end.
-    encoded: Option<u64>,
-}
-
 /// Loads the data set into fresh tables and puts them in the place of the live ones.
 ///
 /// # Errors
 /// Whatever stops the run: the live tables are then as they were.
 pub async fn run(database_url: &str, options: &LoadOptions) -> Result<LoadReport> {
     let started = Instant::now();
-    let set = DataSet::find(&options.csv);
+    let set = DataSet::find(&options.sources);
     // Emptied in any case: an earlier run's must not be taken for this one's.
     let rejects = options
         .rejects
@@ -73,48 +71,90 @@ pub async fn run(database_url: &str, options: &LoadOptions) -> Result<LoadReport
     let mut conn = schema::connect(database_url).await?;
     schema::lock(&mut conn).await?;
     build::check_migrated(&mut conn).await?;
-    check_missing(&mut conn, &set).await?;
-    remove_old(&mut conn).await?;
-    build::create_tables(&mut conn).await?;
-
-    let loaded_at = DateTime::<Utc>::from(options.loaded_at.unwrap_or(set.modified_at));
-    let mut report = LoadReport {
-        loaded_at: loaded_at.to_rfc3339_opts(SecondsFormat::Millis, true),
-        skipped: set.skipped.clone(),
-        unknown: set.unknown.clone(),
-        missing: set
-            .missing()
-            .map(|table| table.files[0].to_owned())
-            .collect(),
-        ..LoadReport::default()
-    };
+    let loaded_at = options.loaded_at.unwrap_or(set.modified_at);
+    let mut report = LoadReport::of(&set, loaded_at);
     let state = State {
-        ids: Ids::default(),
         rejects,
-        // Postgres counts from 2000; the API shows milliseconds.
-        loaded_at_micros: loaded_at.timestamp_millis() * 1000 - EPOCH_2000,
+        rejected: RejectCount::new(options.max_rejects),
+        loaded_at_micros: micros(loaded_at),
+        ..State::default()
     };
-    copy_files(&mut conn, set, state, options.progress, &mut report).await?;
-    finish_tables(&mut conn, database_url, options, &mut report).await?;
+    if options.mode == Mode::Replace {
+        check_missing(&mut conn, &set).await?;
+    }
+    writes::hold(&mut conn).await?;
+    match options.mode {
+        Mode::Merge => {
+            let adding = merge::run(&mut conn, database_url, set, state, options, &mut report);
+            Box::pin(adding).await?;
+        }
+        Mode::Replace => {
+            let replacing = replace(&mut conn, database_url, set, state, options, &mut report);
+            Box::pin(replacing).await?;
+        }
+    }
+    report.seconds = started.elapsed().as_secs_f64();
+    // The rows are in place: nothing can make a failure of it any more.
+    let ended = match writes::release(&mut conn).await {
+        Ok(()) => schema::unlock(&mut conn).await,
+        error => error,
+    };
+    if let Err(error) = ended {
+        tracing::warn!("{error}");
+    }
+    drop(conn.close().await);
+    Ok(report)
+}
 
+/// Fills fresh tables and puts them in the place of the live ones.
+async fn replace(
+    conn: &mut PgConnection,
+    database_url: &str,
+    set: DataSet,
+    state: State,
+    options: &LoadOptions,
+    report: &mut LoadReport,
+) -> Result<()> {
+    let started = Instant::now();
+    let changes_known = check_writes(conn, options.discard_writes).await?;
+    remove_old(conn).await?;
+    build::create_tables(conn).await?;
+    copy_files(conn, set, state, options.progress, report).await?;
+    finish_tables(conn, database_url, options, report).await?;
     let clock = Instant::now();
     report.seconds = started.elapsed().as_secs_f64();
-    build::swap(&mut conn, &report.to_json()).await?;
+    build::swap(conn, &report.to_json(), changes_known).await?;
+    if let Err(error) = writes::release(conn).await {
+        tracing::warn!("{error}");
+    }
     // The load is done: tables that somebody still reads are removed by the next run at the latest.
-    let is_removed = build::drop_old(&mut conn).await.unwrap_or(false);
+    let is_removed = build::drop_old(conn).await.unwrap_or(false);
     if !is_removed {
         tracing::warn!(
             "the tables before this load are still being read and were left in schema shop_old"
         );
     }
     report.add_phase("swap", clock.elapsed().as_secs_f64());
-    report.seconds = started.elapsed().as_secs_f64();
-    // From the swap on nothing can make a failure of it.
-    if let Err(error) = schema::unlock(&mut conn).await {
-        tracing::warn!("{error}");
+    Ok(())
+}
+
+/// Microseconds since 2000, from which Postgres counts; in whole milliseconds, as the API shows them.
+pub(crate) fn micros(time: SystemTime) -> i64 {
+    DateTime::<Utc>::from(time).timestamp_millis() * 1000 - EPOCH_2000
+}
+
+/// How many changes have been told so far, unless any may be lost: those since the last load keep
+/// this one from beginning.
+async fn check_writes(conn: &mut PgConnection, discard_writes: bool) -> Result<Option<i64>> {
+    if discard_writes {
+        return Ok(None);
     }
-    drop(conn.close().await);
-    Ok(report)
+    let changes = writes::changes(conn).await?;
+    let since = changes - writes::changes_at_last_load(conn).await?;
+    if since > 0 {
+        return Err(Error::LiveWrites(since));
+    }
+    Ok(Some(changes))
 }
 
 /// Removes what a load left that could not remove it itself.
@@ -161,23 +201,30 @@ async fn copy_files(
         state = next;
         release(&mut state.ids);
     }
-    if let Some(mut rejects) = state.rejects {
-        rejects.flush()?;
-    }
+    finish_rejects(&mut state, report.rows)?;
     report.add_phase("copy", clock.elapsed().as_secs_f64());
     Ok(())
 }
 
+/// Once all files have been read: writes what is held back of the refused rows, and compares their
+/// share.
+pub(crate) fn finish_rejects(state: &mut State, rows: u64) -> Result<()> {
+    if let Some(rejects) = &mut state.rejects {
+        rejects.flush()?;
+    }
+    state.rejected.finish(rows)
+}
+
 /// Copies one file: a thread reads and encodes while this task sends.
-async fn copy_file(
+pub(crate) async fn copy_file(
     conn: &mut PgConnection,
     file: DataFile,
     state: State,
     progress: Progress,
 ) -> Result<(FileReport, State)> {
     let clock = Instant::now();
-    let (table, name, bytes) = (file.table, file.name.clone(), file.bytes);
-    let step = progress.bytes(&name, bytes);
+    let (table, name) = (file.table, file.name.clone());
+    let step = progress.bytes(&name, file.bytes);
     let reading_step = step.clone();
     let doing = format!("copying {name}");
     let target = format!("{}.{}", build::NEXT, table.name);
@@ -187,16 +234,15 @@ async fn copy_file(
     // write-ahead log, if that is minimal, and with rows that are frozen at once.
     schema::run(&mut tx, &doing, &format!("truncate {target}")).await?;
     let (writer, sender) = copy::channel();
-    let reading =
-        tokio::task::spawn_blocking(move || read_file(&file, state, writer, &reading_step));
+    let reading = tokio::task::spawn_blocking(move || encode(file, state, writer, &reading_step));
     let stored = sender.send(&mut tx, &target, table.columns).await;
     let read = reading
         .await
         .map_err(|error| Error::Check(format!("reading {name} ended early: {error}")))?;
     // Either side may have stopped the other. The reader's own error is the cause if it has one.
-    let outcome = read?;
+    let (outcome, encoded) = read?;
     let stored = stored?;
-    let (Some(encoded), Some(stored)) = (outcome.encoded, stored) else {
+    let (Some(encoded), Some(stored)) = (encoded, stored) else {
         return Err(Error::Check(format!(
             "{name}: Postgres stopped taking rows"
         )));
@@ -218,69 +264,28 @@ async fn copy_file(
     let report = FileReport {
         table: table.name.to_owned(),
         counts,
-        bytes,
+        bytes: outcome.bytes,
         seconds,
         rows_per_second,
     };
     Ok((report, outcome.state))
 }
 
-/// Reads a file to its end: each row is encoded, or counted and written down as refused.
-fn read_file(
-    file: &DataFile,
-    mut state: State,
+/// Reads a file and encodes its rows; says how many, or nothing if Postgres would not take them to
+/// the end.
+fn encode(
+    file: DataFile,
+    state: State,
     mut writer: CopyWriter,
     step: &Step,
-) -> Result<FileOutcome> {
-    let unreadable = |source| error::file(&file.path)(source);
-    let mut reader = dataset::open(&file.path, file.table.dialect).map_err(unreadable)?;
-    let mut tally = Tally::default();
-    let mut largest_id = 0;
-    let mut mended = [Vec::new(), Vec::new()];
-    let mut encoded = Ok(());
-    if reader.has_bom() {
-        tally.repair_file(Repair::Bom);
-    }
-    while let Some(raw) = reader.next_row().map_err(unreadable)? {
-        let read = raw.fields.and_then(|fields| {
-            let mut row = Row {
-                fields,
-                repairs: raw.repairs,
-                ids: &mut state.ids,
-                out: writer.encoder(),
-                mended: &mut mended,
-                loaded_at: state.loaded_at_micros,
-            };
-            (file.table.read)(&mut row).map(|id| (id, row.repairs))
-        });
-        match read {
-            Ok((id, repairs)) => {
-                tally.load(repairs);
-                largest_id = largest_id.max(id);
-                encoded = writer.hand_on();
-            }
-            Err(reason) => {
-                tally.reject(reason);
-                if let Some(rejects) = &mut state.rejects {
-                    rejects.write(&file.name, raw.position, reason, raw.raw)?;
-                }
-            }
-        }
-        if encoded.is_err() {
-            break;
-        }
-        if tally.rows().is_multiple_of(ROWS_PER_TICK) {
-            step.set_position(reader.bytes_read());
-        }
-    }
-    state.ids.seen = Default::default();
-    let encoded = encoded.and_then(|()| writer.finish()).ok();
-    Ok(FileOutcome {
-        state,
-        tally,
-        largest_id,
-        encoded,
-    })
+) -> Result<(FileOutcome, Option<u64>)> {
+    let outcome = rows::read_file(file, state, &mut writer, step)?;
+    let encoded = if outcome.is_whole {
+        writer.finish().ok()
+    } else {
+        None
+    };
+    Ok((outcome, encoded))
 }
 
 /// All that follows COPY, up to the swap.
@@ -309,79 +314,4 @@ async fn finish_tables(
     build::attach(conn).await?;
     phase("analyze", step);
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    /// Reads bytes as the file of a table, with the first hundred ids of every parent known.
-    fn read(table: usize, bytes: &[u8]) -> FileOutcome {
-        let dir = tempfile::tempdir().unwrap();
-        let table = &TABLES[table];
-        let path = dir.path().join(table.files[0]);
-        std::fs::write(&path, bytes).unwrap();
-        let mut ids = Ids::default();
-        for id in 1..=100 {
-            ids.products.insert(id);
-            ids.characteristics.insert(id + 1000);
-            for parents in [
-                &mut ids.styles,
-                &mut ids.reviews,
-                &mut ids.questions,
-                &mut ids.answers,
-            ] {
-                parents.insert(id + 1000, id);
-            }
-        }
-        let state = State {
-            ids,
-            rejects: None,
-            loaded_at_micros: 0,
-        };
-        let file = DataFile {
-            table,
-            path,
-            name: table.files[0].to_owned(),
-            bytes: 0,
-        };
-        // What so few rows encode to fits the channel.
-        let (writer, _sender) = copy::channel();
-        let step = Progress::silent().bytes("reading", 0);
-        read_file(&file, state, writer, &step).unwrap()
-    }
-
-    /// Rows that may well be good, among bytes that are not.
-    fn dirty_file() -> impl Strategy<Value = Vec<u8>> {
-        let cell = prop_oneof![
-            Just("1".to_owned()),
-            Just("1001".to_owned()),
-            Just("\"https://a.example/1\"".to_owned()),
-            Just("true".to_owned()),
-            (1..200_u32).prop_map(|number| number.to_string()),
-            Just("5".to_owned()),
-            Just("2020-01-01".to_owned()),
-            "[ -~]{0,8}",
-        ];
-        let row = prop::collection::vec(cell, 1..13).prop_map(|cells| cells.join(",").into_bytes());
-        let noise = prop::collection::vec(any::<u8>(), 0..30);
-        let line = prop_oneof![5 => row, 1 => noise];
-        prop::collection::vec(line, 0..30).prop_map(|lines| {
-            let mut bytes = b"header\n".to_vec();
-            bytes.extend(lines.join(&b'\n'));
-            bytes
-        })
-    }
-
-    proptest! {
-        #[test]
-        fn every_row_of_any_file_is_either_loaded_or_refused(table in 0..TABLES.len(), bytes in dirty_file()) {
-            let outcome = read(table, &bytes);
-            let counts = outcome.tally.counts();
-            prop_assert!(counts.check("any").is_ok());
-            prop_assert_eq!(outcome.encoded, Some(counts.loaded));
-            prop_assert_eq!(counts.loaded == 0, outcome.largest_id == 0);
-        }
-    }
 }

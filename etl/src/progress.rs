@@ -48,9 +48,12 @@ impl Progress {
         Self { kind: Kind::Silent }
     }
 
-    /// Begins a step over so many bytes.
+    /// Begins a step over so many bytes, if it is known how many.
     #[must_use]
-    pub fn bytes(self, name: &str, bytes: u64) -> Step {
+    pub fn bytes(self, name: &str, bytes: Option<u64>) -> Step {
+        let Some(bytes) = bytes else {
+            return self.counter(name);
+        };
         let style = "{prefix:26} {wide_bar} {bytes:>10} of {total_bytes:>10} \
                      {bytes_per_sec:>12} {eta:>4} left";
         self.step(name, ProgressBar::new(bytes), style)

@@ -158,6 +158,11 @@ impl<R: Read> Reader<R> {
         self.has_bom
     }
 
+    /// Where the bytes come from.
+    pub fn source(&self) -> &R {
+        &self.source
+    }
+
     /// How many bytes of the file have been passed over.
     pub fn bytes_read(&self) -> u64 {
         self.position.byte_offset

@@ -1,6 +1,10 @@
 //! What can be wrong with a row: repairs that are made, reasons for which it is refused, and the
 //! file of refused rows.
 
+mod limit;
+
+pub use limit::{RejectCount, RejectLimit};
+
 use std::{
     fs::File,
     io::{self, BufWriter, Write as _},
@@ -131,13 +135,15 @@ pub enum Reason {
     RelatedZero,
     /// An id that an earlier row of the file has.
     DuplicateId,
+    /// An id that a live row has, to which rows are to be added.
+    LiveId,
     /// A parent that was not loaded.
     DanglingParent,
 }
 
 impl Reason {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::BadQuote,
         Self::RowTooLong,
         Self::InvalidUtf8,
@@ -150,6 +156,7 @@ impl Reason {
         Self::BadUrl,
         Self::RelatedZero,
         Self::DuplicateId,
+        Self::LiveId,
         Self::DanglingParent,
     ];
 
@@ -169,6 +176,7 @@ impl Reason {
             Self::BadUrl => "bad_url",
             Self::RelatedZero => "related_zero",
             Self::DuplicateId => "duplicate_id",
+            Self::LiveId => "live_id",
             Self::DanglingParent => "dangling_parent",
         }
     }
@@ -182,6 +190,9 @@ pub struct Position {
     /// The offset of its first byte, from 0.
     pub byte_offset: u64,
 }
+
+/// The first line of a file of refused rows.
+pub const HEADER: &[u8] = b"file,line,byte_offset,reason,raw";
 
 /// Writes refused rows as CSV: `file,line,byte_offset,reason,raw`.
 ///
@@ -201,7 +212,8 @@ impl RejectFile {
     pub fn create(path: &Path) -> Result<Self> {
         let create = || {
             let mut out = BufWriter::new(File::create(path)?);
-            out.write_all(b"file,line,byte_offset,reason,raw\n")?;
+            out.write_all(HEADER)?;
+            out.write_all(b"\n")?;
             Ok(Self {
                 path: path.to_owned(),
                 out,

@@ -2,12 +2,14 @@
 
 mod file;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::SystemTime};
 
+use chrono::{DateTime, SecondsFormat, Utc};
 use comfy_table::{CellAlignment, Table as TextTable, presets};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    dataset::DataSet,
     error::{Error, Result},
     purge::Purge,
     reject::{Reason, Repair, Repairs},
@@ -125,7 +127,7 @@ pub struct FileReport {
     /// Its rows.
     #[serde(flatten)]
     pub counts: FileCounts,
-    /// Its length.
+    /// Its length, decompressed.
     pub bytes: u64,
     /// How long it took to read it and to store it.
     pub seconds: f64,
@@ -173,6 +175,20 @@ pub struct LoadReport {
 }
 
 impl LoadReport {
+    /// The report of a set of which nothing has been read yet.
+    #[must_use]
+    pub fn of(set: &DataSet, loaded_at: SystemTime) -> Self {
+        let missing = set.missing().map(|table| table.files[0].to_owned());
+        Self {
+            loaded_at: DateTime::<Utc>::from(loaded_at)
+                .to_rfc3339_opts(SecondsFormat::Millis, true),
+            skipped: set.skipped.clone(),
+            unknown: set.unknown.clone(),
+            missing: missing.collect(),
+            ..Self::default()
+        }
+    }
+
     /// Adds a file and counts it in the sums.
     pub fn add_file(&mut self, name: &str, file: FileReport) {
         self.rows += file.counts.rows;

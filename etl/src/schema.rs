@@ -6,6 +6,9 @@
 
 pub mod build;
 pub mod files;
+pub mod inspect;
+pub mod merge;
+pub mod writes;
 
 use std::{
     borrow::Cow,

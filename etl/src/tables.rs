@@ -9,6 +9,7 @@ mod questions;
 mod reviews;
 
 use crate::{
+    clean::Cell,
     copy::Encoder,
     field,
     ids::Ids,
@@ -27,6 +28,8 @@ pub struct Table {
     pub header: &'static [&'static str],
     /// The columns of the table in the order in which `read` encodes them.
     pub columns: &'static str,
+    /// What each of those is, for who writes the file again.
+    pub cells: &'static [Cell],
     /// How its rows end.
     pub dialect: Dialect,
     /// Reads a row: fields to values, values against ids, values to the encoder. Nothing is encoded
@@ -50,6 +53,16 @@ pub static TABLES: [Table; 13] = [
             "default_price",
         ],
         columns: "id, name, slogan, description, category, default_price, created_at, updated_at",
+        cells: &[
+            Cell::Integer,
+            Cell::Text,
+            Cell::Text,
+            Cell::Text,
+            Cell::Text,
+            Cell::Price,
+            Cell::Derived,
+            Cell::Derived,
+        ],
         dialect: Dialect::Quoted,
         read: catalogue::product,
         release: keep,
@@ -59,6 +72,7 @@ pub static TABLES: [Table; 13] = [
         files: &["features.csv"],
         header: &["id", "product_id", "feature", "value"],
         columns: "id, product_id, feature, value",
+        cells: &[Cell::Integer, Cell::Integer, Cell::Text, Cell::NullableText],
         dialect: Dialect::Quoted,
         read: catalogue::feature,
         release: keep,
@@ -75,6 +89,14 @@ pub static TABLES: [Table; 13] = [
             "default_style",
         ],
         columns: "id, product_id, name, sale_price, original_price, is_default",
+        cells: &[
+            Cell::Integer,
+            Cell::Integer,
+            Cell::Text,
+            Cell::Price,
+            Cell::Price,
+            Cell::OneZero,
+        ],
         dialect: Dialect::Quoted,
         read: catalogue::style,
         release: keep,
@@ -84,6 +106,13 @@ pub static TABLES: [Table; 13] = [
         files: &["skus.csv"],
         header: &["id", "styleId", "size", "quantity"],
         columns: "id, style_id, product_id, size, quantity",
+        cells: &[
+            Cell::Integer,
+            Cell::Integer,
+            Cell::Derived,
+            Cell::Text,
+            Cell::Integer,
+        ],
         dialect: Dialect::Quoted,
         read: catalogue::sku,
         release: keep,
@@ -93,6 +122,13 @@ pub static TABLES: [Table; 13] = [
         files: &["photos.csv"],
         header: &["id", "styleId", "url", "thumbnail_url"],
         columns: "id, style_id, product_id, url, thumbnail_url",
+        cells: &[
+            Cell::Integer,
+            Cell::Integer,
+            Cell::Derived,
+            Cell::NullableText,
+            Cell::NullableText,
+        ],
         dialect: Dialect::Lines,
         read: catalogue::photo,
         release: |ids| ids.styles = Default::default(),
@@ -102,6 +138,7 @@ pub static TABLES: [Table; 13] = [
         files: &["related.csv"],
         header: &["id", "current_product_id", "related_product_id"],
         columns: "id, product_id, related_id, related_exists",
+        cells: &[Cell::Integer, Cell::Integer, Cell::Integer, Cell::Derived],
         dialect: Dialect::Quoted,
         read: catalogue::related,
         release: keep,
@@ -125,6 +162,20 @@ pub static TABLES: [Table; 13] = [
         ],
         columns: "id, product_id, rating, date, summary, body, recommend, reported, \
                   reviewer_name, reviewer_email, response, helpfulness",
+        cells: &[
+            Cell::Integer,
+            Cell::Integer,
+            Cell::Integer,
+            Cell::Time,
+            Cell::Text,
+            Cell::Text,
+            Cell::TrueFalse,
+            Cell::TrueFalse,
+            Cell::Text,
+            Cell::Text,
+            Cell::NullableText,
+            Cell::Integer,
+        ],
         dialect: Dialect::Quoted,
         read: reviews::review,
         release: keep,
@@ -134,6 +185,7 @@ pub static TABLES: [Table; 13] = [
         files: &["reviews_photos.csv"],
         header: &["id", "review_id", "url"],
         columns: "id, review_id, product_id, url",
+        cells: &[Cell::Integer, Cell::Integer, Cell::Derived, Cell::Text],
         dialect: Dialect::Quoted,
         read: reviews::photo,
         release: keep,
@@ -143,6 +195,7 @@ pub static TABLES: [Table; 13] = [
         files: &["characteristics.csv"],
         header: &["id", "product_id", "name"],
         columns: "id, product_id, name",
+        cells: &[Cell::Integer, Cell::Integer, Cell::Text],
         dialect: Dialect::Quoted,
         read: reviews::characteristic,
         release: keep,
@@ -152,6 +205,13 @@ pub static TABLES: [Table; 13] = [
         files: &["characteristic_reviews.csv", "characteristics_reviews.csv"],
         header: &["id", "characteristic_id", "review_id", "value"],
         columns: "id, characteristic_id, review_id, product_id, value",
+        cells: &[
+            Cell::Integer,
+            Cell::Integer,
+            Cell::Integer,
+            Cell::Derived,
+            Cell::Integer,
+        ],
         dialect: Dialect::Quoted,
         read: reviews::vote,
         release: |ids| {
@@ -173,6 +233,16 @@ pub static TABLES: [Table; 13] = [
             "helpful",
         ],
         columns: "id, product_id, body, date, asker_name, asker_email, reported, helpfulness",
+        cells: &[
+            Cell::Integer,
+            Cell::Integer,
+            Cell::Text,
+            Cell::Time,
+            Cell::Text,
+            Cell::Text,
+            Cell::OneZero,
+            Cell::Integer,
+        ],
         dialect: Dialect::Quoted,
         read: questions::question,
         release: |ids| ids.products = Default::default(),
@@ -192,6 +262,17 @@ pub static TABLES: [Table; 13] = [
         ],
         columns: "id, question_id, product_id, body, date, answerer_name, answerer_email, \
                   reported, helpfulness",
+        cells: &[
+            Cell::Integer,
+            Cell::Integer,
+            Cell::Derived,
+            Cell::Text,
+            Cell::Time,
+            Cell::Text,
+            Cell::Text,
+            Cell::OneZero,
+            Cell::Integer,
+        ],
         dialect: Dialect::Quoted,
         read: questions::answer,
         release: keep,
@@ -201,6 +282,13 @@ pub static TABLES: [Table; 13] = [
         files: &["answers_photos.csv"],
         header: &["id", "answer_id", "url"],
         columns: "id, answer_id, question_id, product_id, url",
+        cells: &[
+            Cell::Integer,
+            Cell::Integer,
+            Cell::Derived,
+            Cell::Derived,
+            Cell::Text,
+        ],
         dialect: Dialect::Quoted,
         read: questions::photo,
         release: |ids| {
@@ -284,6 +372,9 @@ mod tests {
         for table in &TABLES {
             let targets = table.columns.split(", ").count();
             assert!(targets >= table.header.len(), "{}", table.name);
+            let of_file = table.cells.iter().filter(|cell| **cell != Cell::Derived);
+            assert_eq!(of_file.count(), table.header.len(), "{}", table.name);
+            assert_eq!(table.cells.len(), targets, "{}", table.name);
             assert!(table.columns.starts_with("id, "), "{}", table.name);
             assert!(!table.files.contains(&SKIPPED_FILE));
         }

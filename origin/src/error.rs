@@ -64,6 +64,9 @@ pub enum Error {
     /// A constraint of the database refused the statement, so that it may be tried again.
     #[error("violates {0}")]
     Conflict(String),
+    /// A load is replacing what the request would change.
+    #[error("a load is running")]
+    Loading,
     /// The service cannot answer now: says why, for the log only.
     #[error("unavailable: {0}")]
     Unavailable(Cow<'static, str>),
@@ -220,6 +223,7 @@ impl Error {
                 "idempotency-key-reused",
                 "Idempotency key reused",
             ),
+            Self::Loading => (StatusCode::SERVICE_UNAVAILABLE, "loading", "Loading"),
             Self::Unavailable(_) => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "unavailable",
@@ -275,6 +279,7 @@ impl Error {
                 "The first request with this Idempotency-Key is still running.".into()
             }
             Self::IdempotencyKeyReused => "This Idempotency-Key was used with another body.".into(),
+            Self::Loading => "Data is being loaded, and nothing can be changed meanwhile.".into(),
             Self::Unavailable(_) => "The service cannot answer now; try again.".into(),
             Self::Timeout => "The request took too long.".into(),
             Self::Conflict(_) | Self::Internal(_) => "The request could not be served.".into(),
@@ -303,6 +308,7 @@ impl Error {
             | Self::IdempotencyInProgress
             | Self::IdempotencyKeyReused
             | Self::Conflict(_)
+            | Self::Loading
             | Self::Unavailable(_)
             | Self::Timeout
             | Self::Internal(_) => None,
@@ -330,6 +336,7 @@ impl Error {
             | Self::UnsupportedMediaType
             | Self::IdempotencyInProgress
             | Self::Conflict(_)
+            | Self::Loading
             | Self::Unavailable(_)
             | Self::Timeout
             | Self::Internal(_) => Cow::Borrowed(&[]),
@@ -365,7 +372,7 @@ impl Error {
         headers.insert(CONTENT_TYPE, content_type);
         headers.insert(CONTENT_LENGTH, body.len().into());
         match self {
-            Self::Unavailable(_) | Self::IdempotencyInProgress => {
+            Self::Loading | Self::Unavailable(_) | Self::IdempotencyInProgress => {
                 headers.insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
             }
             // What the client is still sending will not be read.
@@ -423,6 +430,9 @@ impl IntoResponse for Error {
     }
 }
 
+/// The SQLSTATE with which `coherence.mark()` refuses a change while a load runs.
+const CHANGES_HELD_BACK: &str = "LD001";
+
 /// What became of a statement.
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
@@ -439,6 +449,7 @@ impl From<sqlx::Error> for Error {
             Some("23503" | "23505") => {
                 Self::Conflict(database.constraint().unwrap_or_default().to_owned())
             }
+            Some(CHANGES_HELD_BACK) => Self::Loading,
             Some(code) if is_temporary(code) => Self::Unavailable(error.to_string().into()),
             Some(_) | None => Self::Internal(error.to_string().into()),
         }

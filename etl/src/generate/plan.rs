@@ -30,6 +30,9 @@ pub(super) enum Kind {
     AnswerPhotos,
 }
 
+/// How many kinds there are.
+const KINDS: usize = Kind::AnswerPhotos as usize + 1;
+
 impl Kind {
     /// Its rows in the full-size release that can be loaded.
     fn full_rows(self) -> u64 {
@@ -161,6 +164,8 @@ pub(super) struct Plan {
     pub(super) seed: u64,
     pub(super) products: u64,
     votes: u64,
+    /// The rows of those tables that are not in proportion.
+    fixed: [Option<u64>; KINDS],
 }
 
 /// The streams of random numbers that are not those of a file.
@@ -175,11 +180,13 @@ pub(super) enum Stream {
 }
 
 impl Plan {
-    pub(super) fn new(seed: u64, products: u64) -> Self {
+    /// With some tables of another size, by the number of their kind.
+    pub(super) fn sized(seed: u64, products: u64, fixed: &[Option<u64>; KINDS]) -> Self {
         let mut plan = Self {
             seed,
             products,
             votes: 0,
+            fixed: *fixed,
         };
         // Each review votes on each characteristic of its product.
         let (mut characteristics, mut reviews) = (
@@ -196,7 +203,7 @@ impl Plan {
     pub(super) fn rows(&self, kind: Kind) -> u64 {
         match kind {
             Kind::Votes => self.votes,
-            kind => self.scaled(kind.full_rows()),
+            kind => self.fixed[kind as usize].unwrap_or_else(|| self.scaled(kind.full_rows())),
         }
     }
 
@@ -250,7 +257,7 @@ mod tests {
     #[test]
     fn children_sum_up_to_their_total() {
         for products in [1, 2, 10, 999] {
-            let plan = Plan::new(7, products);
+            let plan = Plan::sized(7, products, &[None; KINDS]);
             for (kind, parents) in [
                 (Kind::Reviews, Kind::Products),
                 (Kind::Photos, Kind::Styles),
@@ -264,7 +271,7 @@ mod tests {
 
     #[test]
     fn a_few_products_are_fat_and_some_have_nothing() {
-        let plan = Plan::new(1, 100_000);
+        let plan = Plan::sized(1, 100_000, &[None; KINDS]);
         let mut spread = plan.spread(Kind::Reviews);
         let counts: Vec<u64> = (0..plan.products).map(|_| spread.next()).collect();
         assert!(counts.iter().max() > Some(&1000));
@@ -277,6 +284,7 @@ mod tests {
             seed: 1,
             products: FULL_PRODUCTS,
             votes: 0,
+            fixed: [None; KINDS],
         };
         assert_eq!(plan.rows(Kind::Skus), 11_323_917);
         // As in the release: 63 ids are left out.

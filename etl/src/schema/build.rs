@@ -5,7 +5,7 @@
 //! behind by a run that was interrupted is removed by the next one.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -13,7 +13,7 @@ use std::{
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tokio::{task::JoinSet, time};
 
-use super::{connect, files, run};
+use super::{connect, files, run, writes};
 use crate::error::{Error, Result, database};
 
 /// Where a load builds its tables.
@@ -21,10 +21,10 @@ pub const NEXT: &str = "shop_next";
 /// How long a change of the live schema waits for locks before it lets the others pass: less than
 /// the second after which Postgres looks for deadlocks, so that it is always this side that gives
 /// way.
-const LOCK_TIMEOUT_MS: u32 = 500;
+pub(super) const LOCK_TIMEOUT_MS: u32 = 500;
 /// How often it tries, and the pause between: a minute and a half in all.
-const LOCK_TRIES: u32 = 120;
-const LOCK_PAUSE: Duration = Duration::from_millis(250);
+pub(super) const LOCK_TRIES: u32 = 120;
+pub(super) const LOCK_PAUSE: Duration = Duration::from_millis(250);
 /// Memory of one connection that builds an index. Two of them fit a database machine of 1 GiB.
 const INDEX_MEMORY: &str = "128MB";
 /// Memory of one step of a query that derives rows or checks references; such a query has a few of
@@ -41,7 +41,7 @@ pub async fn check_migrated(conn: &mut PgConnection) -> Result<()> {
     let is_migrated: bool = sqlx::query_scalar(
         "select to_regclass('shop.products') is not null
             and to_regclass('service.loads') is not null
-            and to_regclass('coherence.mapping') is not null",
+            and to_regprocedure('coherence.changes()') is not null",
     )
     .fetch_one(conn)
     .await
@@ -157,6 +157,23 @@ pub async fn analyze(
     side_by_side(database_url, jobs, tables.iter().map(statement).collect()).await
 }
 
+/// Takes the statistics of live tables that have got rows.
+///
+/// # Errors
+/// If Postgres refuses.
+pub async fn analyze_live(
+    database_url: &str,
+    jobs: usize,
+    tables: &BTreeSet<&'static str>,
+) -> Result<()> {
+    let added = tables.iter().copied();
+    let statements = added
+        .chain(["review_meta"])
+        .map(|table| format!("analyze shop.{table}"))
+        .collect();
+    side_by_side(database_url, jobs, statements).await
+}
+
 /// Sets a table's sequence past the largest id that was loaded.
 ///
 /// # Errors
@@ -203,20 +220,31 @@ pub async fn attach(conn: &mut PgConnection) -> Result<()> {
 /// Readers go on reading the old tables until it commits; writers wait for it. The event trigger of
 /// the outbox tells every cache to begin anew.
 ///
+/// `changes_known` is how many changes had been told to the caches when the load began: one more,
+/// and it stops.
+///
 /// # Errors
-/// If a lock is not to be had for over a minute, or if a trigger is missing: nothing has changed
-/// then.
-pub async fn swap(conn: &mut PgConnection, report: &serde_json::Value) -> Result<()> {
+/// If a lock is not to be had for over a minute, if a trigger is missing, or if somebody changed the
+/// live tables since the load began: nothing has changed then.
+pub async fn swap(
+    conn: &mut PgConnection,
+    report: &serde_json::Value,
+    changes_known: Option<i64>,
+) -> Result<()> {
     for _ in 1..LOCK_TRIES {
-        match try_swap(conn, report).await {
+        match try_swap(conn, report, changes_known).await {
             Err(error) if is_lock_timeout(&error) => time::sleep(LOCK_PAUSE).await,
             outcome => return outcome,
         }
     }
-    try_swap(conn, report).await
+    try_swap(conn, report, changes_known).await
 }
 
-async fn try_swap(conn: &mut PgConnection, report: &serde_json::Value) -> Result<()> {
+async fn try_swap(
+    conn: &mut PgConnection,
+    report: &serde_json::Value,
+    changes_known: Option<i64>,
+) -> Result<()> {
     let doing = "putting the new tables in place";
     let mut tx = conn.begin().await.map_err(database(doing))?;
     let live: String = sqlx::query_scalar(
@@ -234,23 +262,52 @@ async fn try_swap(conn: &mut PgConnection, report: &serde_json::Value) -> Result
          alter schema {NEXT} rename to shop"
     );
     run(&mut tx, doing, &rename).await?;
-    sqlx::query("insert into service.loads (report) values ($1)")
+    let changes = writes::changes(&mut tx).await?;
+    if let Some(known) = changes_known
+        && changes > known
+    {
+        return Err(Error::LiveWrites(changes - known));
+    }
+    write_down(&mut tx, report, changes).await?;
+    check_triggers(&mut tx).await?;
+    tx.commit().await.map_err(database(doing))
+}
+
+/// Writes down that a load is in place, and how many changes had been told by then.
+///
+/// # Errors
+/// If Postgres refuses.
+pub async fn write_down(
+    conn: &mut PgConnection,
+    report: &serde_json::Value,
+    changes: i64,
+) -> Result<()> {
+    sqlx::query("insert into service.loads (report, changes) values ($1, $2)")
         .bind(report)
-        .execute(&mut *tx)
+        .bind(changes)
+        .execute(conn)
         .await
         .map_err(database("writing down the load"))?;
+    Ok(())
+}
+
+/// Fails if a change of a live table could go untold.
+///
+/// # Errors
+/// [`Error::Check`] with the names of the triggers.
+pub async fn check_triggers(conn: &mut PgConnection) -> Result<()> {
     let missing: Vec<String> =
         sqlx::query_scalar("select relation || ' ' || trigger from coherence.missing_triggers()")
-            .fetch_all(&mut *tx)
+            .fetch_all(conn)
             .await
             .map_err(database("checking the triggers"))?;
-    if !missing.is_empty() {
-        return Err(Error::Check(format!(
-            "triggers are missing: {}",
-            missing.join(", ")
-        )));
+    if missing.is_empty() {
+        return Ok(());
     }
-    tx.commit().await.map_err(database(doing))
+    Err(Error::Check(format!(
+        "triggers are missing: {}",
+        missing.join(", ")
+    )))
 }
 
 /// Removes the tables that a load has replaced, once nobody reads them any more; says whether that
@@ -273,7 +330,7 @@ pub async fn drop_old(conn: &mut PgConnection) -> Result<bool> {
     Ok(false)
 }
 
-fn is_lock_timeout(error: &Error) -> bool {
+pub(super) fn is_lock_timeout(error: &Error) -> bool {
     let Error::Database {
         source: sqlx::Error::Database(error),
         ..
@@ -316,7 +373,7 @@ async fn work_off(database_url: String, queue: Arc<Mutex<VecDeque<String>>>) -> 
 }
 
 /// The statements of a file without function bodies: each ends at a line's end.
-fn split_statements(sql: &str) -> Vec<String> {
+pub(super) fn split_statements(sql: &str) -> Vec<String> {
     let lines: Vec<&str> = sql
         .lines()
         .filter(|line| !line.trim_start().starts_with("--"))

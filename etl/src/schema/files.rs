@@ -36,7 +36,10 @@ macro_rules! sql_files {
 }
 
 /// Applied once each, in this order, and never changed afterwards.
-pub const MIGRATIONS: &[SqlFile] = sql_files!["migrations/20261121000001_service.sql"];
+pub const MIGRATIONS: &[SqlFile] = sql_files![
+    "migrations/20261121000001_service.sql",
+    "migrations/20261121000002_loads_changes.sql",
+];
 
 /// The outbox, applied each time.
 pub const COHERENCE: &str = include_str!("../../../sql/coherence.sql");

@@ -17,6 +17,7 @@ pub(crate) fn generate(products: u64, seed: u64) -> (TempDir, Planted) {
     let options = GenerateOptions {
         out,
         products,
+        rows: Vec::new(),
         seed,
         progress: Progress::silent(),
     };

@@ -3,11 +3,18 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
+mod clean;
 mod command;
+mod dump;
 mod generated;
 mod kept;
+mod merge;
 mod migrate;
 mod online;
 mod refused;
 mod repaired;
+mod restart;
+mod sources;
 mod support;
+mod verify;
+mod writes;

@@ -120,7 +120,7 @@ async fn readers_and_writers_of_the_origins_role_never_fail_during_a_load() {
         rounds
     });
     for _ in 0..3 {
-        shop.load(dir.path()).await.unwrap();
+        shop.load_over(dir.path()).await;
     }
     stop.send(()).unwrap();
     assert!(using.await.unwrap() > 0);
@@ -164,7 +164,11 @@ async fn a_load_waits_for_a_writer_to_commit() {
         .await
         .unwrap();
     let loading = tokio::spawn({
-        let (url, options) = (shop.url.clone(), options(dir.path()));
+        let url = shop.url.clone();
+        let options = LoadOptions {
+            discard_writes: true,
+            ..options(dir.path())
+        };
         async move { load::run(&url, &options).await }
     });
     wait_until(

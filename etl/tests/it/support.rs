@@ -9,7 +9,8 @@ use std::{
 
 use etl::{
     Result,
-    load::{self, LoadOptions},
+    dataset::Sources,
+    load::{self, LoadOptions, Mode},
     progress::Progress,
     report::{FileCounts, LoadReport},
     schema,
@@ -111,6 +112,15 @@ impl Shop {
         load::run(&self.url, &options(csv)).await
     }
 
+    /// Loads whatever was changed since the last time.
+    pub(crate) async fn load_over(&self, csv: &Path) -> LoadReport {
+        let options = LoadOptions {
+            discard_writes: true,
+            ..options(csv)
+        };
+        load::run(&self.url, &options).await.unwrap()
+    }
+
     /// One text that differs if any row of any table does, or a sequence.
     pub(crate) async fn checksum(&self) -> String {
         let mut sums = Vec::new();
@@ -145,8 +155,11 @@ impl Drop for Shop {
 
 pub(crate) fn options(csv: &Path) -> LoadOptions {
     LoadOptions {
-        csv: csv.to_owned(),
+        sources: Sources::folder(csv),
+        mode: Mode::Replace,
         rejects: None,
+        max_rejects: None,
+        discard_writes: false,
         loaded_at: None,
         jobs: 2,
         progress: Progress::silent(),

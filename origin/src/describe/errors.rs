@@ -16,18 +16,18 @@ use crate::error::Error;
 ///
 /// `NotFound` and `MethodNotAllowed` are those of requests that are no operation.
 pub fn shared() -> Map<String, Value> {
-    let unavailable = Error::Unavailable("".into());
     let mut shared: Map<_, _> = [
         ("NotFound", Error::NotFound),
         ("MethodNotAllowed", Error::MethodNotAllowed),
         ("UriTooLong", Error::UriTooLong),
         ("InternalError", Error::Internal("".into())),
-        ("ServiceUnavailable", unavailable),
         ("Timeout", Error::Timeout),
     ]
     .into_iter()
     .map(|(name, error)| (name.to_owned(), response(&[error])))
     .collect();
+    let unavailable = [Error::Unavailable("".into()), Error::Loading];
+    shared.insert("ServiceUnavailable".to_owned(), response(&unavailable));
     shared.extend(OF_GATEWAYS.map(|error| (error.name.to_owned(), error.response())));
     shared
 }

@@ -1,9 +1,9 @@
 //! A load puts new tables in the place of the old ones while the origin serves.
 
-use etl::schema::{self, build};
+use etl::schema::{self, build, writes};
 use serde_json::json;
 
-use crate::support::{TestApp, execute, fixture, review};
+use crate::support::{TestApp, answer, execute, fixture, interaction, question, review};
 
 /// Builds new tables beside the live ones, with other rows in them, and swaps the two.
 async fn load(owner_url: String, rows: String) {
@@ -16,7 +16,7 @@ async fn load(owner_url: String, rows: String) {
         .await
         .unwrap();
     build::attach(&mut conn).await.unwrap();
-    build::swap(&mut conn, &json!({})).await.unwrap();
+    build::swap(&mut conn, &json!({}), None).await.unwrap();
     assert!(build::drop_old(&mut conn).await.unwrap());
 }
 
@@ -79,4 +79,44 @@ async fn reads_and_writes_go_on_while_the_schema_is_swapped_under_them() {
     }
     assert!(app.outbox().await.contains(&vec!["*".to_owned()]));
     assert_eq!(app.get_private("/readyz").await.status, 200);
+}
+
+#[tokio::test]
+async fn writes_to_the_shop_are_refused_while_a_load_runs_and_nothing_else_is() {
+    let app = TestApp::start(&[fixture::REVIEWS_WITH_TIES]).await;
+    let mut about_shoes = question();
+    about_shoes["product_id"] = json!(2);
+    let asked = app
+        .post("/qa/questions", &about_shoes)
+        .await
+        .assert_created("/qa/questions/")
+        .field("location")
+        .to_owned();
+    let mut load = app.owner().await;
+    writes::hold(&mut load).await.unwrap();
+    let told = app.outbox().await.len();
+    for refused in [
+        app.post("/reviews", &review()).await,
+        app.put("/reviews/5/helpful").await,
+        app.put("/reviews/5/report").await,
+        app.post("/qa/questions", &about_shoes).await,
+        app.post(&format!("{asked}/answers"), &answer()).await,
+        app.put(&format!("{asked}/helpful")).await,
+    ] {
+        refused.assert_problem(503, "loading").assert_never_stored();
+        assert_eq!(refused.field("retry-after"), "1");
+    }
+    assert_eq!(app.outbox().await.len(), told);
+    assert_eq!(app.get("/reviews?product_id=2").await.status, 200);
+    assert_eq!(app.post("/interactions", &interaction()).await.status, 201);
+    assert_eq!(app.get_private("/readyz").await.status, 200);
+    // However the load ends.
+    drop(load);
+    TestApp::until("writes are let in again", async || {
+        app.put("/reviews/5/helpful").await.status == 204
+    })
+    .await;
+    app.post("/reviews", &review())
+        .await
+        .assert_created("/reviews/");
 }
