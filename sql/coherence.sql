@@ -45,6 +45,16 @@ create unlogged table if not exists coherence.incarnation (
   id       uuid    not null default gen_random_uuid()
 );
 
+-- The id of the present incarnation, made if there is none.
+create or replace function coherence.incarnate() returns uuid
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  insert into coherence.incarnation default values on conflict do nothing;
+  return (select i.id from coherence.incarnation i);
+end
+$$;
+
 -- Appends the groups that this transaction touched. A no-op for an empty list.
 create or replace function coherence.append(groups text[]) returns void
 language sql volatile security definer set search_path = pg_catalog, pg_temp

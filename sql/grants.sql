@@ -3,7 +3,7 @@
 
 grant usage on schema service, coherence to atelier_app;
 grant select, insert, update, delete on all tables in schema service to atelier_app;
-grant select on coherence.rotation, coherence.mapping to atelier_app;
+grant select on coherence.rotation, coherence.mapping, coherence.incarnation to atelier_app;
 grant select, insert on coherence.outbox to atelier_app;
 
 do $$

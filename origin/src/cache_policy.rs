@@ -10,7 +10,9 @@ use http::{
     header::{CACHE_CONTROL, ETAG, IF_NONE_MATCH},
 };
 
-use crate::id::Id;
+use sqlx::{Row as _, postgres::PgRow};
+
+use crate::{error::Result, id::Id};
 
 /// RFC 9213: the lifetime for caches of ours, which hear of every change.
 pub const CDN_CACHE_CONTROL: HeaderName = HeaderName::from_static("cdn-cache-control");
@@ -29,6 +31,28 @@ pub const STALE_IF_ERROR: Duration = Duration::from_secs(86_400);
 const PUBLIC: HeaderValue = HeaderValue::from_static("public, max-age=0, must-revalidate");
 /// Class N.
 const PRIVATE: HeaderValue = HeaderValue::from_static("private, no-store");
+
+/// Names the transaction of a write: a cache of ours whose position includes it has heard of the write.
+pub const CACHE_COHERENCE_TOKEN: HeaderName = HeaderName::from_static("cache-coherence-token");
+
+/// What a write has made out of date.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Change {
+    /// The cache groups.
+    pub groups: Vec<String>,
+    /// The number of a transaction that ended with the write or after it, if there are groups.
+    pub token: Option<String>,
+}
+
+impl Change {
+    /// Reads it from a row with these columns.
+    pub fn from_row(row: &PgRow) -> Result<Self> {
+        Ok(Self {
+            groups: row.try_get("groups")?,
+            token: row.try_get("token")?,
+        })
+    }
+}
 
 /// What may be done with an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,7 +74,7 @@ pub enum CachePolicy {
     /// Never stored.
     NoStore,
     /// The answer to a write: never stored, and the named groups are out of date.
-    Invalidates(Vec<String>),
+    Invalidates(Change),
 }
 
 impl CachePolicy {
@@ -114,10 +138,14 @@ impl CacheHeaders {
             return;
         }
         headers.insert(CACHE_CONTROL, PRIVATE);
-        if let CachePolicy::Invalidates(groups) = policy
-            && let Some(list) = string_list(groups)
+        if let CachePolicy::Invalidates(change) = policy
+            && let Some(list) = string_list(&change.groups)
         {
             headers.insert(CACHE_GROUP_INVALIDATION, list);
+            let token = change.token.as_deref().map(HeaderValue::from_str);
+            if let Some(Ok(token)) = token {
+                headers.insert(CACHE_COHERENCE_TOKEN, token);
+            }
         }
     }
 
@@ -229,7 +257,10 @@ mod tests {
     #[test]
     fn a_write_names_what_it_invalidates_and_is_never_stored() {
         let groups = vec!["product-2-reviews".to_owned(), "product-2-meta".to_owned()];
-        let headers = written(&CachePolicy::Invalidates(groups.clone()));
+        let headers = written(&CachePolicy::Invalidates(Change {
+            groups: groups.clone(),
+            token: None,
+        }));
         assert_eq!(list(&headers, &CACHE_GROUP_INVALIDATION), groups);
         assert_eq!(headers[CACHE_CONTROL], "private, no-store");
         assert!(!headers.contains_key(CDN_CACHE_CONTROL));
@@ -237,7 +268,7 @@ mod tests {
 
     #[test]
     fn a_write_without_groups_has_no_such_field() {
-        let headers = written(&CachePolicy::Invalidates(Vec::new()));
+        let headers = written(&CachePolicy::Invalidates(Change::default()));
         assert!(!headers.contains_key(CACHE_GROUP_INVALIDATION));
         assert_eq!(headers[CACHE_CONTROL], "private, no-store");
     }

@@ -1,11 +1,14 @@
 //! Settings: command line flags, each with its environment variable. A parsed [`Config`] is a valid one.
 
+mod tail;
+
 use std::{convert::Infallible, fmt, net::SocketAddr, str::FromStr, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 use sqlx::postgres::PgConnectOptions;
 
 use crate::database::pool;
+pub use tail::{TailConfig, TailSettings};
 
 /// The shop's API over Postgres.
 #[derive(Debug, Parser)]
@@ -21,6 +24,8 @@ pub struct Cli {
 pub enum Command {
     /// Serve the API until SIGTERM or SIGINT.
     Run(Box<Config>),
+    /// Serve the stream of changes alone, for the caches of any service, until SIGTERM or SIGINT.
+    Tail(Box<TailConfig>),
     /// Print the description of the API (`OpenAPI` 3.1), and exit.
     Openapi {
         /// Where clients reach the API, as the document says.
@@ -116,6 +121,10 @@ pub struct Config {
     /// After how many days interactions are removed; 0 keeps them.
     #[arg(long, env = "ORIGIN_INTERACTIONS_DAYS", default_value_t = 90, value_parser = clap::value_parser!(u16).range(0..=36_500))]
     pub interactions_days: u16,
+
+    /// How changes are told to caches.
+    #[command(flatten)]
+    pub tail: TailSettings,
 
     /// Serve even if the database could lose what it has acknowledged: for tests.
     #[arg(long, env = "ORIGIN_ALLOW_UNSAFE_DURABILITY")]

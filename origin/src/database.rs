@@ -4,7 +4,7 @@
 //! requests share; those that write run on a [`Conn`], which a handler has to itself from [`Database::write`]. Each
 //! statement is sent once, in one round trip, as a transaction of its own, and has committed when its rows are returned.
 
-mod connect;
+pub(crate) mod connect;
 pub mod pool;
 pub mod reads;
 

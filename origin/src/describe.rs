@@ -20,7 +20,7 @@ use utoipa::{
 
 use crate::{
     body::{DRAINED_BYTES_MAX, ended_early},
-    cache_policy::{CacheHeaders, CachePolicy},
+    cache_policy::{CacheHeaders, CachePolicy, Change},
     error::{Error, Result},
     extract::{self, FromObject},
     idempotency::Created,
@@ -182,7 +182,7 @@ impl Operation {
         let answer = |is_replay| {
             sent(Ok(reply::created(Created {
                 location: location.map(str::to_owned),
-                groups: groups.iter().map(|group| (*group).to_owned()).collect(),
+                change: change_of(groups),
                 is_replay,
             })))
         };
@@ -202,10 +202,9 @@ impl Operation {
 
     /// A PUT, and an example of the groups that are out of date.
     pub fn change(id: &'static str, summary: &'static str, groups: &[&str]) -> Self {
-        let groups = groups.iter().map(|group| (*group).to_owned()).collect();
         // For an unknown id nothing is out of date.
         let samples = [
-            sent(Ok(reply::changed(Some(groups)))),
+            sent(Ok(reply::changed(Some(change_of(groups))))),
             sent(Ok(reply::changed(None))),
         ];
         let response = json!({
@@ -288,6 +287,14 @@ impl Operation {
             operation["requestBody"] = body;
         }
         operation
+    }
+}
+
+/// What a write has made out of date, as an example.
+fn change_of(groups: &[&str]) -> Change {
+    Change {
+        groups: groups.iter().map(|group| (*group).to_owned()).collect(),
+        token: (!groups.is_empty()).then(|| "751".to_owned()),
     }
 }
 

@@ -154,6 +154,11 @@ fn finish(state: &AppState, asked: &Asked, response: &mut Response) -> Option<Er
         // The fields of the answer to a GET, its length among them.
         *response.body_mut() = Body::empty();
     }
+    if let CachePolicy::Invalidates(change) = &policy
+        && !change.groups.is_empty()
+    {
+        state.tail.wrote();
+    }
     let headers = response.headers_mut();
     state.cache_headers.write(&policy, headers);
     headers.insert(REQUEST_ID, asked.id.clone());

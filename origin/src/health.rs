@@ -53,6 +53,7 @@ fn unready(detail: &str) -> Response {
 }
 
 async fn metrics(State(state): State<AppState>) -> Response {
+    state.tail.position_age();
     match state.metrics.render(&state.db) {
         Ok(text) => ([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
         Err(error) => {

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use sqlx::Row as _;
 
 use crate::{
+    cache_policy::Change,
     database::{Call, Conn, Statement},
     error::{Error, Result},
 };
@@ -47,8 +48,8 @@ impl Claim {
 pub struct Created {
     /// The path of what was created, if it has one.
     pub location: Option<String>,
-    /// The cache groups that are out of date.
-    pub groups: Vec<String>,
+    /// What it has made out of date.
+    pub change: Change,
     /// Whether the write had happened before.
     pub is_replay: bool,
 }
@@ -111,7 +112,10 @@ async fn once(conn: &mut Conn, call: Call, claim: Option<&Claim>) -> Result<Step
             }
             Ok(Step::Done(Some(Created {
                 location: row.try_get("location")?,
-                groups: row.try_get("groups")?,
+                change: Change {
+                    groups: row.try_get("groups")?,
+                    token: row.try_get("token")?,
+                },
                 is_replay: true,
             })))
         }
@@ -119,9 +123,10 @@ async fn once(conn: &mut Conn, call: Call, claim: Option<&Claim>) -> Result<Step
         _ => {
             let groups: Option<Vec<String>> = row.try_get("groups")?;
             let location = row.try_get("location")?;
+            let token = row.try_get("token")?;
             Ok(Step::Done(groups.map(|groups| Created {
                 location,
-                groups,
+                change: Change { groups, token },
                 is_replay: false,
             })))
         }

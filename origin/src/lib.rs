@@ -29,6 +29,7 @@ pub mod reviews;
 pub mod routes;
 pub mod server;
 pub mod state;
+pub mod tail;
 pub mod telemetry;
 
 use std::{
@@ -55,6 +56,7 @@ use crate::{
     database::{Database, Statement},
     metrics::Metrics,
     state::{AppState, RequestIds, Shared},
+    tail::Tail,
 };
 
 /// An origin that is listening, and not yet serving.
@@ -74,8 +76,15 @@ impl App {
         let public = listen(config.listen).await?;
         let private = listen(config.private).await?;
         let metrics = Arc::new(Metrics::new(&routes::all(), &statements())?);
+        let tail = Tail::new(
+            &config.database_url,
+            config.connect_timeout,
+            config.tail.clone(),
+            metrics.tail.clone(),
+        )?;
         let state = AppState::new(Shared {
             db: Database::open(&config, &metrics)?,
+            tail,
             cache_headers: CacheHeaders::new(release_digest),
             access_log: AccessLog::new(metrics.access_lines_lost.clone()),
             metrics,
@@ -126,6 +135,7 @@ impl App {
                 Some(durability)
             }
         };
+        let poller = tokio::spawn(tail::poller::run(state.tail.clone()));
         let maintenance = tokio::spawn(maintenance::run(state.clone()));
         let (end_log, log_ended) = oneshot::channel();
         let access_log = tokio::spawn(write_access_log(state.clone(), log_ended));
@@ -149,8 +159,11 @@ impl App {
         let router = public_router(&state);
         server::serve(public, router, server_settings(&state.config), ending).await;
         maintenance.abort();
+        // After the last write: its readers have been told of it, or go on elsewhere.
+        state.tail.end();
         let _ = end_private.send(());
         let _ = private.await;
+        poller.abort();
         let _ = end_log.send(());
         let _ = tokio::time::timeout(LOG_TIMEOUT, access_log).await;
         state.db.close().await;
@@ -176,6 +189,7 @@ fn public_router(state: &AppState) -> Router {
 fn private_router(state: &AppState, public: SocketAddr) -> Router {
     let url = state.config.public_url.clone();
     health::router()
+        .merge(tail::stream::router(state.tail.clone()))
         .merge(openapi::router(
             url.unwrap_or_else(|| format!("http://{public}")),
         ))
@@ -208,6 +222,7 @@ pub fn statements() -> Vec<&'static Statement> {
         &idempotency::STATEMENTS,
         &health::db::STATEMENTS,
         &maintenance::db::STATEMENTS,
+        &tail::db::STATEMENTS,
     ]
     .concat()
 }

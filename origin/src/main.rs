@@ -4,8 +4,10 @@ use anyhow::Context as _;
 use clap::Parser as _;
 use origin::{
     App,
-    config::{Cli, Command, Config},
-    openapi, release, telemetry,
+    config::{Cli, Command, Config, TailConfig},
+    openapi, release,
+    tail::alone::Alone,
+    telemetry,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -15,6 +17,13 @@ fn main() -> anyhow::Result<()> {
         Command::Openapi { public_url } => {
             println!("{:#}", openapi::document(&public_url));
             return Ok(());
+        }
+        Command::Tail(config) => {
+            config.check().map_err(anyhow::Error::msg)?;
+            telemetry::init(&config.log)?;
+            return runtime(1)
+                .context("cannot start the runtime")?
+                .block_on(tail(*config));
         }
     };
     config.check().map_err(anyhow::Error::msg)?;
@@ -39,17 +48,31 @@ fn runtime(threads: u16) -> std::io::Result<tokio::runtime::Runtime> {
 
 async fn run(config: Config) -> anyhow::Result<()> {
     let release = release::digest().context("cannot read the executable")?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+    let ending = ending()?;
     let app = App::build(config, &release).await?;
     let (public, private) = app.addresses()?;
     tracing::info!(%public, %private, release, "listening");
-    app.serve(async move {
+    app.serve(ending).await
+}
+
+/// The stream of changes alone.
+async fn tail(config: TailConfig) -> anyhow::Result<()> {
+    let ending = ending()?;
+    let alone = Alone::build(config).await?;
+    tracing::info!(private = %alone.address()?, "listening");
+    alone.serve(ending).await;
+    Ok(())
+}
+
+/// Waits until the process is told to end.
+fn ending() -> std::io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
         tracing::info!("ending: finishing the requests in flight");
     })
-    .await
 }

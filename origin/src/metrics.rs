@@ -11,6 +11,7 @@ use prometheus::{
 use crate::{
     database::{Database, Statement},
     routes::Route,
+    tail,
 };
 
 /// Upper bounds of the latency histograms, in seconds.
@@ -33,6 +34,8 @@ pub struct Metrics {
     pub shed: IntCounter,
     /// Lines about requests that were lost.
     pub access_lines_lost: IntCounter,
+    /// The stream of changes.
+    pub tail: tail::metrics::Metrics,
 }
 
 /// Where the metrics of paths come from.
@@ -136,6 +139,7 @@ impl Metrics {
             prometheus::process_collector::ProcessCollector::for_self(),
         ))?;
         Ok(Self {
+            tail: tail::metrics::Metrics::new(&registry)?,
             registry,
             routes: routes
                 .iter()

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
 use crate::{
-    cache_policy::CachePolicy,
+    cache_policy::{CachePolicy, Change},
     error::{Error, Result},
     idempotency::Created,
 };
@@ -64,16 +64,16 @@ pub fn created(created: Created) -> Response {
     if created.is_replay {
         headers.insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
     }
-    let policy = CachePolicy::Invalidates(created.groups);
+    let policy = CachePolicy::Invalidates(created.change);
     response.extensions_mut().insert(policy);
     response
 }
 
 /// Answers 204 to a change; no groups if there was no such row.
-pub fn changed(groups: Option<Vec<String>>) -> Response {
+pub fn changed(change: Option<Change>) -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
-    let policy = CachePolicy::Invalidates(groups.unwrap_or_default());
+    let policy = CachePolicy::Invalidates(change.unwrap_or_default());
     response.extensions_mut().insert(policy);
     response
 }

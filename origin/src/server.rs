@@ -1,5 +1,7 @@
 //! Connections: accepted within a bound, served with axum's router, ended gracefully.
 
+mod write_timeout;
+
 use std::{future::Future, io, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body, extract::Request};
@@ -12,6 +14,8 @@ use tokio::{
     time::timeout,
 };
 use tower::Service as _;
+
+use write_timeout::WriteTimeout;
 
 /// The bounds of a listener.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +34,8 @@ const HEADERS_MAX: usize = 64;
 const HEAD_BYTES_MAX: usize = 32 * 1024;
 /// How long to wait when the process has no file descriptor left for a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How long a peer may read nothing of what it is sent.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Serves connections until `ending`, then the requests in flight.
 pub async fn serve(
@@ -102,7 +108,10 @@ async fn connection(
         .header_read_timeout(settings.keep_alive)
         .max_headers(HEADERS_MAX)
         .max_buf_size(HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(
+            TokioIo::new(WriteTimeout::new(stream, WRITE_TIMEOUT)),
+            service,
+        );
     tokio::pin!(connection);
     tokio::select! {
         // Clients that break off are no news.

@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 
 use crate::{
     access_log::AccessLog, cache_policy::CacheHeaders, config::Config, database::Database,
-    metrics::Metrics,
+    metrics::Metrics, tail::Tail,
 };
 
 /// The state behind every handler: one pointer to clone.
@@ -23,6 +23,8 @@ pub struct Shared {
     pub config: Config,
     /// The way to Postgres.
     pub db: Database,
+    /// Tells caches what has changed.
+    pub tail: Tail,
     /// Writes the cache fields of answers.
     pub cache_headers: CacheHeaders,
     /// Lines about requests.

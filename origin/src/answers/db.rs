@@ -4,6 +4,7 @@ use tokio_postgres::Row;
 
 use super::model::{Answer, NewAnswer};
 use crate::{
+    cache_policy::Change,
     database::{Conn, Reads, Statement},
     date::Date,
     error::Result,
@@ -112,12 +113,13 @@ static MARK_HELPFUL: Statement = Statement::new(
        select rotation.slot, voted.groups
          from voted, coherence.rotation
      )
-     select voted.groups from voted",
+     select voted.groups, pg_current_xact_id()::text as token from voted",
 );
 
-/// Adds a vote; gives the groups that are out of date, if there is such an answer.
-pub async fn mark_helpful(conn: &mut Conn, answer: i32) -> Result<Option<Vec<String>>> {
-    MARK_HELPFUL.call().bind(answer).value(conn).await
+/// Adds a vote; gives what is out of date, if there is such an answer.
+pub async fn mark_helpful(conn: &mut Conn, answer: i32) -> Result<Option<Change>> {
+    let row = MARK_HELPFUL.call().bind(answer).row(conn).await?;
+    row.as_ref().map(Change::from_row).transpose()
 }
 
 /// A second report changes nothing, and the outbox does not hear of it; but its answer names the groups again, for a
@@ -149,10 +151,11 @@ static REPORT: Statement = Statement::new(
        select rotation.slot, hidden.groups
          from hidden, coherence.rotation
      )
-     select found.groups from found",
+     select found.groups, pg_current_xact_id()::text as token from found",
 );
 
-/// Takes an answer off both lists; gives the groups that are out of date, if there is such an answer.
-pub async fn report(conn: &mut Conn, answer: i32) -> Result<Option<Vec<String>>> {
-    REPORT.call().bind(answer).value(conn).await
+/// Takes an answer off both lists; gives what is out of date, if there is such an answer.
+pub async fn report(conn: &mut Conn, answer: i32) -> Result<Option<Change>> {
+    let row = REPORT.call().bind(answer).row(conn).await?;
+    row.as_ref().map(Change::from_row).transpose()
 }

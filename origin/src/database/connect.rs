@@ -46,7 +46,7 @@ pub(super) fn options(url: &PgConnectOptions, statement_timeout: Duration) -> Pg
 }
 
 /// For `tokio-postgres`: the same server, user and session.
-pub(super) fn config(
+pub(crate) fn config(
     url: &PgConnectOptions,
     statement_timeout: Duration,
 ) -> tokio_postgres::Config {
@@ -79,7 +79,7 @@ pub(super) fn config(
 ///
 /// # Errors
 /// If `sslrootcert` is needed and cannot be read.
-pub(super) fn tls(url: &PgConnectOptions) -> anyhow::Result<MakeRustlsConnect> {
+pub(crate) fn tls(url: &PgConnectOptions) -> anyhow::Result<MakeRustlsConnect> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()

@@ -27,7 +27,7 @@ enum Kind {
 const STRINGS: Kind = Kind::Pattern(r#"^"[^"]+"(, "[^"]+")*$"#);
 
 /// The fields, in the order of the document.
-const FIELDS: [Field; 11] = [
+const FIELDS: [Field; 12] = [
     Field {
         name: "Allow",
         about: "The methods of this path.",
@@ -58,6 +58,12 @@ const FIELDS: [Field; 11] = [
             it on.",
         is_for_clients: false,
         kind: STRINGS,
+    },
+    Field {
+        name: "Cache-Coherence-Token",
+        about: "Names the write's transaction, for caches that follow the stream of changes.",
+        is_for_clients: false,
+        kind: Kind::Number,
     },
     Field {
         name: "ETag",

@@ -27,3 +27,5 @@ mod reviews;
 mod routes;
 mod support;
 mod swap;
+mod tail;
+mod tail_order;

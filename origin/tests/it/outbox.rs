@@ -28,6 +28,7 @@ async fn groups_of_plain_sql(app: &TestApp, statements: &str) -> BTreeSet<String
 #[tokio::test]
 async fn every_write_appends_one_row_of_the_groups_that_its_answer_names_and_plain_sql_would() {
     let app = app().await;
+    let mut compared = BTreeSet::new();
     for (method, path, body, plain) in [
         (
             "POST", "/reviews", review().to_string(),
@@ -65,6 +66,65 @@ async fn every_write_appends_one_row_of_the_groups_that_its_answer_names_and_pla
         assert_eq!(appended, expected, "{method} {path}");
         let groups: Vec<&str> = outbox[0].iter().map(String::as_str).collect();
         answer.assert_invalidates(&groups);
+        let xid = "select max(xid::text::int8)::text from coherence.outbox";
+        assert_eq!(answer.field("cache-coherence-token"), app.value::<String>(xid).await);
+        let pattern: Vec<_> = path
+            .split('/')
+            .map(|part| if part.parse::<u32>().is_ok() { "{}" } else { part })
+            .collect();
+        compared.insert((method.to_lowercase(), pattern.join("/")));
+    }
+    assert_eq!(compared, writes_that_caches_see());
+}
+
+/// Every write of the API but those of what no cache keeps: method and path.
+fn writes_that_caches_see() -> BTreeSet<(String, String)> {
+    let document = origin::openapi::document("/");
+    let mut writes = BTreeSet::new();
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        let path: Vec<_> = path
+            .split('/')
+            .map(|part| if part.starts_with('{') { "{}" } else { part })
+            .collect();
+        for method in methods.as_object().unwrap().keys() {
+            if !["/cart", "/interactions"].contains(&path.join("/").as_str())
+                && ["post", "put", "patch", "delete"].contains(&method.as_str())
+            {
+                writes.insert((method.clone(), path.join("/")));
+            }
+        }
+    }
+    writes
+}
+
+#[tokio::test]
+async fn a_replay_has_a_token_of_a_later_transaction_and_what_caches_do_not_see_has_none() {
+    let app = app().await;
+    let fields = [
+        ("idempotency-key", "k"),
+        ("content-type", "application/json"),
+    ];
+    let mut tokens = Vec::new();
+    for _ in 0..2 {
+        let answer = app
+            .send("POST", "/reviews", &fields, review().to_string())
+            .await;
+        tokens.push(
+            answer
+                .field("cache-coherence-token")
+                .parse::<u64>()
+                .unwrap(),
+        );
+    }
+    assert!(tokens[0] < tokens[1], "{tokens:?}");
+    let unseen = [
+        app.post("/cart", &json!({ "sku_id": 1 })).await,
+        app.post("/interactions", &interaction()).await,
+        app.put("/reviews/777/helpful").await,
+        app.get("/reviews?product_id=2").await,
+    ];
+    for answer in unseen {
+        assert_eq!(answer.field("cache-coherence-token"), "", "{answer:?}");
     }
 }
 

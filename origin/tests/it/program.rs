@@ -2,6 +2,7 @@
 
 use std::{
     io::{BufRead as _, BufReader, Read as _},
+    net::SocketAddr,
     process::{Child, Command, Stdio},
 };
 
@@ -10,7 +11,8 @@ use stack::TestCluster;
 
 use crate::{
     raw::Raw,
-    support::{TestApp, fixture},
+    support::{Answer, TestApp, fixture, open},
+    tail::Events,
 };
 
 fn origin() -> Command {
@@ -165,10 +167,65 @@ fn the_description_is_printed() {
     assert!(!refused.status.success());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_stream_runs_alone_over_tables_of_any_service() {
+    let cluster = TestCluster::shared();
+    let database = tokio::task::spawn_blocking(|| {
+        let database = cluster.create_database(None);
+        // Nothing of the shop: what the outbox needs, and a table of somebody else's.
+        let outbox = include_str!("../../../sql/coherence.sql");
+        let own = "create table public.note (id int primary key, text text);
+                   select coherence.watch('public.note', 'note-{id}');
+                   select coherence.install();";
+        for statements in [outbox, own] {
+            cluster.cluster().psql(&database, statements).unwrap();
+        }
+        database
+    });
+    let database = database.await.unwrap();
+    let mut program = Program(
+        origin()
+            .args(["tail", "--listen=127.0.0.1:0"])
+            .args(["--database-url", &cluster.owner_url(&database)])
+            .spawn()
+            .unwrap(),
+    );
+    let mut lines = BufReader::new(program.0.stdout.take().unwrap()).lines();
+    let listening = lines
+        .find_map(|line| line.ok().filter(|line| line.contains("listening")))
+        .unwrap();
+    let listening: Value = serde_json::from_str(&listening).unwrap();
+    let address: SocketAddr = listening["private"].as_str().unwrap().parse().unwrap();
+    let mut events = Events::read(open(address, "/events").await);
+    events.next().await.assert_everything("position");
+    cluster
+        .cluster()
+        .psql(&database, "insert into public.note values (7, 'x')")
+        .unwrap();
+    events.expect_groups(&["note-7"]).await;
+    for (path, expected) in [
+        ("/readyz", "ready"),
+        ("/healthz", "ok"),
+        ("/metrics", "origin_events_transactions_total 1"),
+    ] {
+        let answer = Answer::read(open(address, path).await).await;
+        assert_eq!(answer.status, 200, "{path}");
+        assert!(answer.text().contains(expected), "{path}: {answer:?}");
+    }
+    nix_terminate(&program.0);
+    assert!(program.0.wait().unwrap().success());
+    drop(events);
+    cluster.drop_database(&database);
+}
+
 #[test]
 fn the_readme_names_every_setting() {
-    let output = origin().args(["run", "--help"]).output().unwrap();
-    let help = String::from_utf8(output.stdout).unwrap();
+    let help: String = ["run", "tail"]
+        .map(|command| {
+            let output = origin().args([command, "--help"]).output().unwrap();
+            String::from_utf8(output.stdout).unwrap()
+        })
+        .concat();
     let readme = include_str!("../../README.md");
     let flags = help
         .split_whitespace()

@@ -119,6 +119,15 @@ impl TestApp {
         execute(&mut owner, SEQUENCES_PAST_FIXTURES).await;
         // Tests look at what requests append to it, not at what fixtures did.
         execute(&mut owner, "truncate coherence.outbox").await;
+        Self::serve(cluster, database, settings).await
+    }
+
+    /// Starts one more origin over a database that is in use.
+    pub(crate) async fn beside(other: &Self, settings: &[&str]) -> Self {
+        Self::serve(other.cluster, other.database.clone(), settings).await
+    }
+
+    async fn serve(cluster: &'static TestCluster, database: String, settings: &[&str]) -> Self {
         let config = config(&cluster.app_url(&database), settings);
         let app = App::build(config, RELEASE).await.expect("an origin");
         let (address, private) = app.addresses().unwrap();
@@ -212,6 +221,21 @@ impl TestApp {
             .unwrap()
     }
 
+    /// Sends a request to the private listener whose answer has no end.
+    pub(crate) async fn open_private(
+        &self,
+        path: &str,
+        fields: &[(&str, &str)],
+    ) -> Response<Incoming> {
+        open_with(self.private, path, fields).await
+    }
+
+    /// Sends a POST without a body to the private listener.
+    pub(crate) async fn post_private(&self, path: &str) -> Answer {
+        let sent = self.try_send(self.private, "POST", path, &[], Bytes::new());
+        sent.await.unwrap()
+    }
+
     /// A connection as the database's owner.
     pub(crate) async fn owner(&self) -> PgConnection {
         owner(self.cluster, &self.database).await
@@ -265,6 +289,22 @@ impl Drop for TestApp {
     }
 }
 
+/// Sends a GET over a connection of its own; does not wait for the body.
+pub(crate) async fn open(address: SocketAddr, path: &str) -> Response<Incoming> {
+    open_with(address, path, &[]).await
+}
+
+async fn open_with(address: SocketAddr, path: &str, fields: &[(&str, &str)]) -> Response<Incoming> {
+    let client = Client::builder(TokioExecutor::new()).build_http();
+    let mut request = Request::builder().uri(format!("http://{address}{path}"));
+    for (name, value) in fields {
+        request = request.header(*name, *value);
+    }
+    let request = request.body(Full::<Bytes>::default()).unwrap();
+    let response = tokio::time::timeout(DEADLINE, client.request(request));
+    response.await.expect("an answer in time").unwrap()
+}
+
 /// What the loader does after the rows are in.
 const SEQUENCES_PAST_FIXTURES: &str = "
   select setval('shop.reviews_id_seq', greatest(100, max(id))) from shop.reviews;
@@ -300,7 +340,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    async fn read(response: Response<Incoming>) -> Self {
+    pub(crate) async fn read(response: Response<Incoming>) -> Self {
         let (head, body) = response.into_parts();
         Self {
             status: head.status,

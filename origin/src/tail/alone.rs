@@ -1,0 +1,105 @@
+//! The stream by itself, for the caches of a service that is not this one.
+
+use std::{future::Future, net::SocketAddr, time::Duration};
+
+use axum::{Router, extract::State, response::IntoResponse, response::Response, routing::get};
+use http::{HeaderValue, StatusCode, header::CONTENT_TYPE};
+use prometheus::{Encoder as _, Registry, TextEncoder};
+use tokio::{net::TcpListener, sync::oneshot};
+
+use super::{Tail, metrics::Metrics, poller, stream};
+use crate::{config::TailConfig, server};
+
+/// How long opening a connection to the database may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// A position older than this is no use to anybody.
+const POSITION_AGE_MAX: Duration = Duration::from_secs(5);
+/// Requests that are not streams.
+const OTHER_CONNECTIONS: u32 = 64;
+
+const LISTENER: server::Settings = server::Settings {
+    connections_max: OTHER_CONNECTIONS,
+    keep_alive: Duration::from_secs(75),
+    grace: Duration::from_secs(2),
+};
+
+/// A stream that is listening, and not yet serving.
+#[derive(Debug)]
+pub struct Alone {
+    tail: Tail,
+    registry: Registry,
+    listener: TcpListener,
+    settings: server::Settings,
+}
+
+impl Alone {
+    /// Binds the listener; the database need not be there yet.
+    ///
+    /// # Errors
+    /// If the address is taken, or a certificate that the URL names cannot be read.
+    pub async fn build(config: TailConfig) -> anyhow::Result<Self> {
+        let registry = Registry::new();
+        let metrics = Metrics::new(&registry)?;
+        let mut settings = LISTENER;
+        settings.connections_max += u32::from(config.tail.streams_max);
+        Ok(Self {
+            listener: crate::listen(config.listen).await?,
+            tail: Tail::new(&config.database_url, CONNECT_TIMEOUT, config.tail, metrics)?,
+            registry,
+            settings,
+        })
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// If the system does not tell.
+    pub fn address(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until `ending`.
+    pub async fn serve(self, ending: impl Future<Output = ()>) {
+        let router = Router::new()
+            .route("/healthz", get(async || "ok"))
+            .route("/readyz", get(ready))
+            .route("/metrics", get(metrics))
+            .with_state((self.tail.clone(), self.registry))
+            .merge(stream::router(self.tail.clone()));
+        let poller = tokio::spawn(poller::run(self.tail.clone()));
+        let (end, ended) = oneshot::channel::<()>();
+        let served = server::serve(self.listener, router, self.settings, async {
+            let _ = ended.await;
+        });
+        let ending = async {
+            ending.await;
+            self.tail.end();
+            let _ = end.send(());
+        };
+        tokio::join!(served, ending);
+        poller.abort();
+    }
+}
+
+async fn ready(State((tail, _)): State<(Tail, Registry)>) -> Response {
+    if tail.has_position() && tail.position_age() < POSITION_AGE_MAX {
+        "ready".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "the outbox cannot be read").into_response()
+    }
+}
+
+async fn metrics(State((tail, registry)): State<(Tail, Registry)>) -> Response {
+    tail.position_age();
+    let mut text = Vec::new();
+    match TextEncoder::new().encode(&registry.gather(), &mut text) {
+        Ok(()) => {
+            let kind = HeaderValue::from_static(prometheus::TEXT_FORMAT);
+            ([(CONTENT_TYPE, kind)], text).into_response()
+        }
+        Err(error) => {
+            tracing::error!(%error, "cannot render metrics");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}

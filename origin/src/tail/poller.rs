@@ -1,0 +1,182 @@
+//! The task that reads the outbox for as long as the process lives.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::{
+    Shared, Tail,
+    db::{Error, News, Reading, Session},
+    events,
+    history::{History, Tip},
+};
+
+/// Between polls, however many ask for one: so many changes share one poll.
+const SPACING: Duration = Duration::from_millis(4);
+/// Between polls that nobody listens to.
+const UNHEARD: Duration = Duration::from_millis(250);
+/// How long after a change the next one is expected soon.
+const BUSY_FOR: Duration = Duration::from_secs(1);
+/// Between attempts to connect: doubled from the first to the second after each failure.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
+
+/// Polls until the process ends.
+pub async fn run(tail: Tail) {
+    let shared = &*tail.shared;
+    let mut backoff = BACKOFF.0;
+    let mut is_down = false;
+    loop {
+        let opened = Session::open(&shared.source, Some(Arc::clone(&shared.wake))).await;
+        let error = match opened {
+            Ok(session) => {
+                let error = follow(shared, &session, || {
+                    backoff = BACKOFF.0;
+                    if std::mem::take(&mut is_down) {
+                        tracing::info!("the outbox is read again");
+                    }
+                });
+                error.await
+            }
+            Err(error) => error,
+        };
+        shared.metrics.failures.inc();
+        if !std::mem::replace(&mut is_down, true) {
+            tracing::error!(%error, "the outbox cannot be read");
+        }
+        sleep(backoff).await;
+        backoff = (backoff * 2).min(BACKOFF.1);
+    }
+}
+
+/// Polls over one session until it fails.
+async fn follow(shared: &Shared, session: &Session, mut succeeded: impl FnMut()) -> Error {
+    let mut changed_at: Option<Instant> = None;
+    loop {
+        let sent_at = Instant::now();
+        let is_awaited = shared.is_awaited.swap(false, Ordering::AcqRel);
+        let has_written = shared.has_written.swap(false, Ordering::AcqRel);
+        shared.begun.fetch_add(1, Ordering::AcqRel);
+        let since = shared.state().tip.clone();
+        let polled = async {
+            let polled = session.poll(since.as_ref().map(|tip| &tip.position)).await;
+            polled.map(|reading| publish(shared, since.as_ref(), reading, sent_at, is_awaited))
+        };
+        let told = async {
+            match has_written {
+                true => session.tell().await,
+                false => Ok(()),
+            }
+        };
+        match tokio::try_join!(polled, told) {
+            Ok((true, ())) => changed_at = Some(sent_at),
+            Ok((false, ())) => {}
+            Err(error) => {
+                shared.is_awaited.fetch_or(is_awaited, Ordering::AcqRel);
+                shared.has_written.fetch_or(has_written, Ordering::AcqRel);
+                return error;
+            }
+        }
+        succeeded();
+        let interval = match changed_at {
+            _ if shared.metrics.streams.get() == 0 => UNHEARD,
+            Some(changed_at) if changed_at.elapsed() < BUSY_FOR => shared.settings.busy,
+            _ => shared.settings.idle,
+        };
+        tokio::select! {
+            () = sleep_until(sent_at + interval) => {}
+            () = shared.wake.notified() => sleep_until(sent_at + SPACING).await,
+        }
+    }
+}
+
+/// Hands a reading to the streams; says whether it brought anything.
+fn publish(
+    shared: &Shared,
+    since: Option<&Tip>,
+    reading: Reading,
+    sent_at: Instant,
+    is_awaited: bool,
+) -> bool {
+    let tip = Tip {
+        position: reading.position,
+        at: reading.at,
+        wal: reading.wal,
+        poll: shared.begun.load(Ordering::Acquire),
+    };
+    let events: Arc<[Bytes]> = match &reading.news {
+        News::Changes(changes) => events::changes(&shared.name, &tip, changes),
+        News::Everything(reason) => {
+            shared.metrics.everything.inc();
+            tracing::warn!(reason = reason.as_str(), "everything is out of date");
+            [events::everything(&shared.name, &tip, *reason)].into()
+        }
+    };
+    let has_news = !events.is_empty();
+    let is_first = since.is_none();
+    {
+        let mut state = shared.state();
+        if let Some(since) = since.filter(|_| has_news) {
+            if since.position.incarnation != tip.position.incarnation {
+                // Positions of before mean nothing now; streams that are behind are cut off, and told everything.
+                let end = state.history.end();
+                state.history = History::starting_at(shared.settings.history_bytes as usize, end);
+            }
+            state.history.push(since.position.clone(), events, tip.poll);
+        }
+        if has_news || is_awaited || is_first {
+            state.announced = tip.poll;
+        }
+        state.tip = Some(tip);
+        state.polled_at = sent_at.into_std();
+    }
+    if has_news || is_awaited || is_first {
+        shared.announce();
+    }
+    shared.metrics.polls.inc();
+    if let News::Changes(changes) = &reading.news {
+        shared.metrics.transactions.inc_by(changes.len() as u64);
+        for change in changes {
+            let delay = delay(since, change.appended_at, reading.at, sent_at.elapsed());
+            shared.metrics.delay.observe(delay.as_secs_f64());
+        }
+    }
+    has_news
+}
+
+/// The longest time for which a change can have been visible: it was appended before its commit, and not visible at the
+/// poll before.
+fn delay(
+    since: Option<&Tip>,
+    appended_at: DateTime<Utc>,
+    at: DateTime<Utc>,
+    poll_took: Duration,
+) -> Duration {
+    let earliest = since.map_or(appended_at, |since| since.at.max(appended_at));
+    (at - earliest).to_std().unwrap_or_default() + poll_took
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_is_visible_since_the_poll_before_at_the_earliest() {
+        let at = |ms| DateTime::from_timestamp_millis(ms).expect("a time");
+        let since = Tip {
+            position: "1:1:@a".parse().expect("a position"),
+            at: at(1000),
+            wal: String::new(),
+            poll: 1,
+        };
+        let took = Duration::from_millis(1);
+        for (appended, expected) in [(0, 11), (1000, 11), (1007, 4), (1012, 1)] {
+            let delay = delay(Some(&since), at(appended), at(1010), took);
+            assert_eq!(delay, Duration::from_millis(expected), "{appended}");
+        }
+    }
+}
