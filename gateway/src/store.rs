@@ -215,7 +215,7 @@ impl Store {
     ///
     /// False when the entry is gone, replaced, or purged since the validating request began.
     pub fn refresh(&self, stored: &Arc<Object>, mut renewed: Renewed, began: Sequence) -> bool {
-        renewed.head = renewed.head.compact();
+        renewed.head = renewed.head.without_length().compact();
         let body = match &stored.body {
             Body::Complete(chunks) => Body::Complete(chunks.clone()),
             Body::Filling(_) => return false,

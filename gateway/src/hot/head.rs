@@ -48,8 +48,8 @@ impl Finish {
             return None;
         }
         let headers = &object.head.headers;
-        // Without a length of its own, or with ranges of its own, an answer is framed by the normal path.
-        if !headers.contains_key(CONTENT_LENGTH) || headers.contains_key(ACCEPT_RANGES) {
+        // With ranges of its own an answer is framed by the normal path.
+        if headers.contains_key(ACCEPT_RANGES) {
             return None;
         }
         let mut head = Vec::with_capacity(512);

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use http::StatusCode;
+use http::header::CONTENT_LENGTH;
 use parking_lot::Mutex;
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorType, Result};
@@ -23,7 +25,9 @@ use crate::policy::freshness::Left;
 use crate::policy::key::Key;
 use crate::policy::stale::{self, Failure};
 use crate::purge::{Scope, Sequence};
-use crate::store::{BodyReader, FillWriter, Freshness, Head, NewFill, Object, Renewed, Store};
+use crate::store::{
+    Body, BodyReader, FillWriter, Freshness, Head, NewFill, Object, Renewed, Store,
+};
 
 /// What the response filter decided, on its way to the store as an extension of the metadata.
 #[derive(Clone)]
@@ -200,6 +204,13 @@ fn meta_of(object: Arc<Object>, unreachable: Duration) -> CacheMeta {
     let (mut parts, ()) = http::Response::new(()).into_parts();
     parts.status = object.head.status;
     parts.headers = object.head.headers.clone();
+    if let Body::Complete(_) = object.body
+        && object.head.status != StatusCode::NO_CONTENT
+    {
+        parts
+            .headers
+            .insert(CONTENT_LENGTH, object.body.len().into());
+    }
     let mut meta = meta_with(
         &object.freshness(),
         ResponseHeader::from(parts),

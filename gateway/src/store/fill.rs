@@ -253,7 +253,10 @@ impl FillWriter {
         self.finished = true;
         let kept = self.indexed.then(|| {
             let body = self.fill.pieces.lock().to_body();
-            let charge = self.charge.take();
+            let head = &self.new.head;
+            let spared = head.cost().saturating_sub(head.without_length().cost());
+            let mut charge = self.charge.take();
+            drop(charge.split(spared));
             let bytes = charge.bytes();
             self.store
                 .commit(&self.object, &self.new, body, charge)

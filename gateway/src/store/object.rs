@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use parking_lot::Mutex;
 
@@ -24,7 +25,7 @@ pub type Variance = [u8; 16];
 pub struct Head {
     /// The final status code.
     pub status: StatusCode,
-    /// The stored fields.
+    /// The stored fields; of a complete entry without `Content-Length`.
     pub headers: HeaderMap,
 }
 
@@ -46,7 +47,21 @@ impl Head {
         }
     }
 
-    fn cost(&self) -> usize {
+    /// The same head without `Content-Length`: a body that is all there tells its length itself.
+    pub(super) fn without_length(&self) -> Self {
+        let mut headers = HeaderMap::with_capacity(self.headers.len());
+        let kept = self
+            .headers
+            .iter()
+            .filter(|(name, _)| *name != CONTENT_LENGTH);
+        headers.extend(kept.map(|(name, value)| (name.clone(), value.clone())));
+        Self {
+            status: self.status,
+            headers: headers.clone(), // a clone has no room to spare
+        }
+    }
+
+    pub(super) fn cost(&self) -> usize {
         let fields: usize = self
             .headers
             .iter()
@@ -154,7 +169,10 @@ impl Object {
             id,
             key: Arc::clone(&new.key),
             variance: new.variance,
-            head: new.head.clone(), // a clone has no room to spare
+            head: match body {
+                Body::Complete(_) => new.head.without_length(),
+                Body::Filling(_) => new.head.clone(), // a clone has no room to spare
+            },
             freshness: new.freshness,
             expired: OnceLock::new(),
             tags: new.tags.clone().into(),
