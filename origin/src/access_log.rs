@@ -13,7 +13,10 @@ use std::{
 use chrono::{DateTime, Utc};
 use prometheus::IntCounter;
 use serde::Serialize;
-use tokio::io::{AsyncWrite, AsyncWriteExt as _};
+use tokio::{
+    io::{AsyncWrite, AsyncWriteExt as _},
+    sync::Notify,
+};
 
 use crate::date::Date;
 
@@ -21,6 +24,8 @@ use crate::date::Date;
 pub const TARGET: &str = "origin::access";
 /// Bytes of lines that may wait to be written.
 const PENDING_BYTES_MAX: usize = 1024 * 1024;
+/// With so many bytes waiting the writer does not wait any longer.
+const WAKE_BYTES: usize = PENDING_BYTES_MAX / 2;
 /// How long a line may wait.
 const WRITE_EVERY: Duration = Duration::from_millis(100);
 
@@ -39,7 +44,7 @@ pub struct Line<'a> {
     /// The pattern of its path, `none` if it has none.
     #[serde(rename = "request.route")]
     pub route: &'a str,
-    /// Its path without the query, which may hold a token; a path of no route may hold anything, and is left out.
+    /// Its path without the query, if it has a route and only numbers for parameters: anything else may be a token.
     #[serde(rename = "request.path", skip_serializing_if = "Option::is_none")]
     pub path: Option<&'a str>,
     /// The status of its answer.
@@ -79,6 +84,13 @@ impl<'a> Line<'a> {
 pub struct AccessLog {
     pending: Mutex<Vec<u8>>,
     lost: IntCounter,
+    /// Wakes the writer before its time.
+    is_half_full: Notify,
+}
+
+async fn write(out: &mut (impl AsyncWrite + Unpin), lines: &[u8]) -> io::Result<()> {
+    out.write_all(lines).await?;
+    out.flush().await
 }
 
 impl AccessLog {
@@ -87,6 +99,7 @@ impl AccessLog {
         Self {
             pending: Mutex::default(),
             lost,
+            is_half_full: Notify::new(),
         }
     }
 
@@ -96,37 +109,43 @@ impl AccessLog {
         let begin = pending.len();
         if begin < PENDING_BYTES_MAX && serde_json::to_writer(&mut *pending, line).is_ok() {
             pending.push(b'\n');
+            if begin < WAKE_BYTES && pending.len() >= WAKE_BYTES {
+                self.is_half_full.notify_one();
+            }
         } else {
             pending.truncate(begin);
             self.lost.inc();
         }
     }
 
-    /// Writes lines a few times a second until `ending`, then those that are left.
-    ///
-    /// # Errors
-    /// If `out` cannot be written to.
+    /// Writes lines a few times a second, sooner if they are many, until `ending`; then those that are left. Lines that
+    /// cannot be written are gone; the next ones are tried again.
     pub async fn write_to(
         &self,
         out: &mut (impl AsyncWrite + Unpin),
         ending: impl Future<Output = ()>,
-    ) -> io::Result<()> {
+    ) {
         let mut ticks = tokio::time::interval(WRITE_EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut lines = Vec::new();
-        let mut is_ending = false;
+        let (mut is_ending, mut has_failed) = (false, false);
         tokio::pin!(ending);
         while !is_ending {
             tokio::select! {
                 _ = ticks.tick() => {}
+                () = self.is_half_full.notified() => {}
                 () = &mut ending => is_ending = true,
             }
             std::mem::swap(&mut lines, &mut *self.pending());
-            out.write_all(&lines).await?;
-            out.flush().await?;
+            let written = write(out, &lines).await;
             lines.clear();
+            if let Err(error) = &written
+                && !has_failed
+            {
+                tracing::warn!(%error, "lines about requests cannot be written");
+            }
+            has_failed = written.is_err();
         }
-        Ok(())
     }
 
     fn pending(&self) -> MutexGuard<'_, Vec<u8>> {
@@ -155,7 +174,7 @@ mod tests {
         log.add(&line("a"));
         log.add(&line("b"));
         let mut out = Vec::new();
-        log.write_to(&mut out, async {}).await.expect("written");
+        log.write_to(&mut out, async {}).await;
         let text = String::from_utf8(out).expect("text");
         let lines: Vec<serde_json::Value> = text
             .lines()
@@ -177,7 +196,7 @@ mod tests {
         }
         assert!(log.lost.get() > 0);
         let mut out = Vec::new();
-        log.write_to(&mut out, async {}).await.expect("written");
+        log.write_to(&mut out, async {}).await;
         assert!(out.len() < PENDING_BYTES_MAX + 1024, "{}", out.len());
         assert!(out.ends_with(b"}\n"));
     }

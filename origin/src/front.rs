@@ -191,6 +191,17 @@ async fn discard(rest: Body, response: &mut Response) {
 /// How long the rest of a refused body is waited for.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// Whether a path has nothing but numbers where its route has parameters: anything else may be somebody's token or address.
+fn is_plain(path: &str, route: &str) -> bool {
+    let mut expected = route.split('/');
+    path.split('/').all(|segment| {
+        expected.next().is_some_and(|pattern| {
+            pattern == segment
+                || (pattern.starts_with('{') && segment.bytes().all(|byte| byte.is_ascii_digit()))
+        })
+    })
+}
+
 /// Writes the request's line.
 fn log(
     state: &AppState,
@@ -207,10 +218,30 @@ fn log(
     let mut line = Line::new(Utc::now(), id, asked.method.as_str(), status);
     if let Some(route) = &asked.route {
         line.route = route.as_str();
-        line.path = Some(&asked.path);
+        line.path = is_plain(&asked.path, route.as_str()).then_some(asked.path.as_str());
     }
     line.bytes = response.body().size_hint().exact();
     line.took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
     line.error = error.map(ToString::to_string);
     state.access_log.add(&line);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_numbers_of_a_path_are_logged() {
+        let route = "/products/{product_id}/styles";
+        for (path, expected) in [
+            ("/products/12/styles", true),
+            ("/products/me@example.com/styles", false),
+            ("/products/secret/styles", false),
+            ("/products/12/other", false),
+            ("/products/12/styles/more", false),
+        ] {
+            assert_eq!(is_plain(path, route), expected, "{path}");
+        }
+        assert!(is_plain("/reviews", "/reviews"));
+    }
 }

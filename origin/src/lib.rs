@@ -259,9 +259,7 @@ async fn write_access_log(state: AppState, ended: oneshot::Receiver<()>) {
         let _ = ended.await;
     };
     let mut out = tokio::io::stdout();
-    if let Err(error) = state.access_log.write_to(&mut out, ended).await {
-        tracing::warn!(%error, "lines about requests cannot be written");
-    }
+    state.access_log.write_to(&mut out, ended).await;
 }
 
 /// Waits for a failure, which may never come.

@@ -139,16 +139,18 @@ struct Beginning {
 }
 
 async fn begin(shared: &Shared, position: Option<Position>, tip: Tip) -> Result<Beginning, Error> {
-    let everything = |reason| {
-        shared.metrics.resumed_from_nothing.inc();
-        [events::everything(&shared.name, &tip, reason)].into()
-    };
-    let (end, found) = {
+    // The tip that belongs to this end of the history: a poll may have ended since the one that was waited for.
+    let (end, found, tip) = {
         let state = shared.state();
+        let tip = state.tip.clone().unwrap_or(tip);
         let found = position
             .as_ref()
             .and_then(|position| state.history.find(position));
-        (state.history.end(), found)
+        (state.history.end(), found, tip)
+    };
+    let everything = |reason| {
+        shared.metrics.resumed_from_nothing.inc();
+        [events::everything(&shared.name, &tip, reason)].into()
     };
     let Some(position) = position else {
         let events = everything(Reason::Position);
