@@ -106,7 +106,16 @@ impl Exchange {
         })
     }
 
-    /// Sends a request and reads its answer.
+    /// Sends a request as bytes, one of those with a body in their answer, and reads that.
+    ///
+    /// # Errors
+    /// As those of [`send`](Self::send) and [`receive`](Self::receive).
+    pub async fn exchange(&mut self, request: &[u8]) -> Result<Whole> {
+        self.send(request).await?;
+        self.receive(false).await
+    }
+
+    /// Makes a request, sends it and reads its answer.
     ///
     /// # Errors
     /// As those of [`send`](Self::send) and [`receive`](Self::receive).

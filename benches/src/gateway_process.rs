@@ -1,88 +1,98 @@
-//! A gateway of its own before one origin, with an operators' listener.
+//! A gateway of the measurement's own before one origin, with an operators' listener.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+use stack::ports::Reserved;
 use tempfile::TempDir;
 
-use crate::connection::{Answer, Connection};
+use crate::client::Client;
+use crate::exchange::Whole;
+use crate::paced::becomes_true;
 use crate::program::Program;
 use crate::running::sibling;
 
-const START_TIMEOUT: Duration = Duration::from_secs(10);
+const READY_LIMIT: Duration = Duration::from_secs(10);
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
-/// A running gateway; ended when dropped.
+/// A running gateway; stopped when dropped.
 pub struct GatewayProcess {
-    program: Program,
-    directory: TempDir,
+    /// Its process.
+    pub program: Program,
     /// Where clients connect.
     pub public: SocketAddr,
     /// Where operators connect.
     pub admin: SocketAddr,
     token: String,
+    _dir: TempDir,
 }
 
 impl GatewayProcess {
-    /// Starts the gateway that was built beside this program, before an origin, with more settings in TOML.
+    /// Starts the gateway that was built beside this program, with settings in TOML; `variables` are added to its environment.
     ///
     /// # Errors
-    /// It is not built, or does not start.
-    pub async fn before(origin: SocketAddr, settings: &str) -> Result<Self> {
-        let directory = tempfile::tempdir()?;
-        let (public, admin) = (free()?, free()?);
-        let config = directory.path().join("gateway.toml");
+    /// It is not built, or does not come up.
+    pub fn before(
+        origin: SocketAddr,
+        settings: &str,
+        variables: &[(String, String)],
+    ) -> Result<Self> {
+        let binary = sibling("gateway")?;
+        let dir = tempfile::tempdir()?;
+        let (config, token) = (dir.path().join("gateway.toml"), dir.path().join("token"));
         std::fs::write(&config, settings)?;
-        let token_file = directory.path().join("token");
-        let program = sibling("gateway")?;
-        let token = token_file.clone();
-        let program = Program::start(&directory.path().join("log"), move || {
-            let mut command = Command::new(&program);
-            command.arg("run").arg("--config").arg(&config);
-            command.args(["--listen", &public.to_string()]);
-            command.args(["--upstream", &origin.to_string()]);
-            command.args(["--admin", &admin.to_string()]);
-            command.arg("--admin-token-file").arg(&token);
-            command.env("RUST_LOG", "warn");
+        let (public, admin) = (Reserved::any()?, Reserved::any()?);
+        let (public, admin) = (public.release(), admin.release());
+        let (token_file, variables) = (token.clone(), variables.to_vec());
+        let mut program = Program::start(&dir.path().join("log"), move || {
+            let mut command = Command::new(&binary);
+            command
+                .args(["run", "--listen", &public.to_string()])
+                .args(["--admin", &admin.to_string()])
+                .args(["--upstream", &origin.to_string()])
+                .arg("--admin-token-file")
+                .arg(&token_file)
+                .arg("--config")
+                .arg(&config)
+                .env("RUST_LOG", "warn")
+                .envs(variables.iter().cloned());
             command
         })?;
-        let mut gateway = Self {
+        let listens = |address| TcpStream::connect(address).is_ok();
+        if !becomes_true(READY_LIMIT, || listens(admin) && listens(public)) {
+            let log = std::fs::read_to_string(program.log()).unwrap_or_default();
+            bail!("the gateway is not ready: {log}");
+        }
+        ensure!(program.is_running(), "the gateway has ended");
+        let token = std::fs::read_to_string(token)?.trim().to_owned();
+        Ok(Self {
             program,
-            directory,
             public,
             admin,
-            token: String::new(),
-        };
-        gateway.ready().await?;
-        gateway.token = std::fs::read_to_string(token_file)?.trim().to_owned();
-        Ok(gateway)
+            token,
+            _dir: dir,
+        })
     }
 
-    async fn ready(&mut self) -> Result<()> {
-        let deadline = Instant::now() + START_TIMEOUT;
-        while Connection::open(self.public).await.is_err()
-            || Connection::open(self.admin).await.is_err()
-        {
-            let log = || std::fs::read_to_string(self.directory.path().join("log"));
-            ensure!(
-                Instant::now() < deadline,
-                "the gateway does not start: {}",
-                log().unwrap_or_default()
-            );
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        ensure!(self.program.is_running(), "the gateway has ended");
-        Ok(())
-    }
-
-    /// Its process.
-    pub fn id(&self) -> u32 {
-        self.program.id()
+    /// What it says about itself.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub fn status(&self) -> Result<Value> {
+        let request = format!(
+            "GET /status HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {}\r\n\r\n",
+            self.token
+        );
+        let mut client = Client::new(self.admin, ANSWER_LIMIT);
+        let (_, text) = client.text(request.as_bytes())?;
+        serde_json::from_str(&text).context("its status is no JSON")
     }
 
     /// A purge request as bytes.
-    pub fn purge(&self, what: &serde_json::Value) -> Vec<u8> {
+    pub fn purge(&self, what: &Value) -> Vec<u8> {
         let body = what.to_string();
         format!(
             "POST /purge HTTP/1.1\r\nHost: admin\r\nAuthorization: Bearer {}\r\nContent-Length: {}\r\n\r\n{body}",
@@ -97,14 +107,10 @@ impl GatewayProcess {
 ///
 /// # Errors
 /// The purge was refused, or the number is not there.
-pub fn purged(answer: &Answer, name: &str) -> Result<u64> {
+pub fn purged(answer: &Whole, name: &str) -> Result<u64> {
     ensure!(answer.status == 200, "the purge was refused: {answer:?}");
-    let answer: serde_json::Value = serde_json::from_str(&answer.body)?;
+    let answer: Value = serde_json::from_slice(&answer.body)?;
     answer[name]
         .as_u64()
         .with_context(|| format!("no {name} in {answer}"))
-}
-
-fn free() -> Result<SocketAddr> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }

@@ -2,12 +2,10 @@
 
 pub mod answer;
 pub mod client;
-pub mod connection;
 pub mod database;
 pub mod dice;
 pub mod exchange;
 pub mod explain;
-pub mod gateway_alone;
 pub mod gateway_process;
 pub mod load;
 pub mod nginx;
@@ -19,7 +17,6 @@ pub mod program;
 pub mod report;
 pub mod running;
 pub mod scripted;
-pub mod scripted_origin;
 pub mod shop;
 pub mod statement;
 pub mod timeline;

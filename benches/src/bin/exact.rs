@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use benches::exchange::{Exchange, Whole};
-use benches::gateway_alone::GatewayAlone;
+use benches::gateway_process::GatewayProcess;
 use benches::report;
-use benches::scripted::{Scripted, ok};
+use benches::scripted::{Reply, Scripted};
 use benches::verdict::Verdicts;
 use clap::Parser;
 
@@ -50,12 +50,14 @@ struct Compared {
 async fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
     let origin = Scripted::start(|asked| {
-        let number = asked.target.trim_start_matches('/').parse().ok()?;
-        let fields = format!("{}ETag: {}\r\n", content_type(number), etag(number));
-        Some(ok(&fields, &body(number)))
+        let number = asked.target.trim_start_matches('/').parse().ok();
+        std::future::ready(number.map(|number| {
+            let fields = format!("{}ETag: {}\r\n", content_type(number), etag(number));
+            Reply::ok(&fields, body(number))
+        }))
     })?;
     let settings = "[cache]\nbudget = \"1GiB\"\n";
-    let gateway = GatewayAlone::start(origin.address(), settings, &[])?;
+    let gateway = GatewayProcess::before(origin.address(), settings, &[])?;
     let compared = Arc::new(Compared::default());
     let next = Arc::new(AtomicU64::new(0));
     let began = Instant::now();
@@ -103,7 +105,6 @@ async fn main() -> Result<ExitCode> {
         let files = files.each_ref().map(|(name, text)| (*name, text.as_str()));
         println!("kept in {}", report::keep(&dir, &files)?.display());
     }
-    origin.stop();
     Ok(verdicts.exit_code())
 }
 

@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use benches::exchange::Exchange;
-use benches::gateway_alone::GatewayAlone;
+use benches::gateway_process::GatewayProcess;
 use benches::report;
-use benches::scripted::{Scripted, ok};
+use benches::scripted::{Reply, Scripted};
 use benches::verdict::Verdicts;
 use clap::Parser;
 
 const BODY: &[u8] = b"{\"shared\": true}";
 const POLL: Duration = Duration::from_millis(2);
-const DOWN: &str = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\n\r\ndown";
+const DOWN: &str = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\n\r\n";
 
 #[derive(Parser)]
 struct Arguments {
@@ -71,23 +71,26 @@ async fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
     let failed_once = std::sync::Mutex::new(std::collections::HashSet::new());
     let origin = Scripted::start(move |asked| {
-        if asked.target.starts_with("/fine") {
-            return Some(ok("", BODY));
-        }
-        if asked.target.starts_with("/gone") {
-            return None;
-        }
-        let first = |target: &str| {
+        let is_first = || {
             failed_once
                 .lock()
-                .is_ok_and(|mut set| set.insert(target.to_owned()))
+                .is_ok_and(|mut set| set.insert(asked.target.clone()))
         };
-        if asked.target.starts_with("/down") || first(asked.target) {
-            return Some(DOWN.into());
-        }
-        Some(ok("", BODY))
+        let fails = || asked.target.starts_with("/down") || is_first();
+        let reply = if asked.target.starts_with("/gone") {
+            None
+        } else if !asked.target.starts_with("/fine") && fails() {
+            Some(Reply {
+                head: DOWN.to_owned(),
+                pause: None,
+                body: b"down".to_vec(),
+            })
+        } else {
+            Some(Reply::ok("", BODY.to_vec()))
+        };
+        std::future::ready(reply)
     })?;
-    let gateway = GatewayAlone::start(origin.address(), "", &[])?;
+    let gateway = GatewayProcess::before(origin.address(), "", &[])?;
     let mut verdicts = Verdicts::default();
     let mut raw = String::from("scene,round,clients,origin,status_200,status_5xx\n");
     for scene in SCENES {
@@ -114,13 +117,12 @@ async fn main() -> Result<ExitCode> {
         let files = [("raw.csv", raw.as_str()), ("summary.md", &verdicts.text())];
         println!("kept in {}", report::keep(&dir, &files)?.display());
     }
-    origin.stop();
     Ok(verdicts.exit_code())
 }
 
 /// One herd: requests that reached the origin, and clients that got the body.
 async fn herd(
-    gateway: &GatewayAlone,
+    gateway: &GatewayProcess,
     origin: &Scripted,
     path: &str,
     clients: usize,

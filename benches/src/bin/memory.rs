@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use benches::exchange::Exchange;
-use benches::gateway_alone::GatewayAlone;
+use benches::gateway_process::GatewayProcess;
 use benches::program::resident_bytes;
 use benches::report;
-use benches::scripted::{Scripted, ok};
+use benches::scripted::{Reply, Scripted};
 use benches::verdict::Verdicts;
 use clap::Parser;
 use tokio::net::TcpStream;
@@ -58,7 +58,7 @@ async fn main() -> Result<ExitCode> {
     let origin = Scripted::start(move |asked| {
         let fields =
             "Content-Type: application/octet-stream\r\nETag: \"1\"\r\nCache-Groups: \"all\"\r\n";
-        Some(ok(fields, &body(asked.number, length)))
+        std::future::ready(Some(Reply::ok(fields, body(asked.number, length))))
     })?;
     let settings = format!(
         "[cache]\nbudget = \"{}MiB\"\n[limits]\nkeepalive_timeout = \"10m\"\nheader_timeout = \"10m\"\n",
@@ -70,7 +70,7 @@ async fn main() -> Result<ExitCode> {
         .filter_map(|variable| variable.split_once('='))
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
-    let gateway = GatewayAlone::start(origin.address(), &settings, &variables)?;
+    let gateway = GatewayProcess::before(origin.address(), &settings, &variables)?;
     let id = gateway.program.id();
     let (alone, _) = resident_bytes(id)?;
     let idle = idle_clients(gateway.public, arguments.idle).await?;
@@ -116,7 +116,6 @@ async fn main() -> Result<ExitCode> {
         ];
         println!("kept in {}", report::keep(&dir, &files)?.display());
     }
-    origin.stop();
     Ok(verdicts.exit_code())
 }
 

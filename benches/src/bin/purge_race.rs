@@ -11,12 +11,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use benches::connection::{Answer, Connection};
 use benches::dice::Dice;
+use benches::exchange::{Exchange, Whole};
 use benches::gateway_process::{GatewayProcess, purged};
 use benches::load::get;
 use benches::report;
-use benches::scripted_origin::{Asked, Reply, ScriptedOrigin};
+use benches::scripted::{Asked, Pause, Reply, Scripted};
 use benches::verdict::Verdicts;
 use clap::Parser;
 use serde_json::{Value, json};
@@ -112,14 +112,14 @@ impl Page {
         let body = self.version.load(Ordering::SeqCst).to_string();
         let etag = format!("\"{body}\"");
         let was_filled = self.was_filled.swap(true, Ordering::SeqCst);
-        let is_validation = asked.if_none_match.is_some();
+        let is_validation = asked.field("if-none-match").is_some();
         let lifetime = match self.kind {
             // Were an overtaken validation kept, it would be a hit for an hour.
             Kind::Unchanged | Kind::Changed if !is_validation => "max-age=0",
             Kind::Background if !was_filled => "max-age=60, stale-while-revalidate=3600\r\nAge: 61",
             _ => "max-age=3600",
         };
-        let is_same = asked.if_none_match.as_deref() == Some(&etag);
+        let is_same = asked.field("if-none-match") == Some(&etag);
         let group = asked.target.replace('/', "-");
         let fields =
             format!("Cache-Control: {lifetime}\r\nCache-Groups: \"{group}\"\r\nETag: {etag}");
@@ -144,15 +144,12 @@ impl Pages {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn origin(&self) -> Result<ScriptedOrigin> {
+    fn origin(&self) -> Result<Scripted> {
         let pages = self.clone();
-        ScriptedOrigin::start(move |asked| {
+        Scripted::start(move |asked| {
             let page = pages.all().get(&asked.target).cloned();
             async move {
-                let Some(page) = page else {
-                    let head = "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_owned();
-                    return reply(head, String::new(), None);
-                };
+                let page = page?;
                 let hold = page
                     .next
                     .lock()
@@ -160,29 +157,20 @@ impl Pages {
                     .take();
                 // Decided now, told later.
                 let (head, body) = page.now(&asked);
-                match hold {
-                    Some(hold) if hold.is_after_header => reply(head, body, Some(hold)),
+                let pause: Option<Pause> = match hold {
+                    Some(hold) if hold.is_after_header => {
+                        Some(Box::pin(async move { hold.pass().await }))
+                    }
                     Some(hold) => {
                         hold.pass().await;
-                        reply(head, body, None)
+                        None
                     }
-                    None => reply(head, body, None),
-                }
+                    None => None,
+                };
+                let body = body.into_bytes();
+                Some(Reply { head, pause, body })
             }
         })
-        .await
-    }
-}
-
-fn reply(head: String, body: String, hold: Option<Hold>) -> Reply<impl Future<Output = ()> + Send> {
-    Reply {
-        head,
-        body,
-        pause: async move {
-            if let Some(hold) = hold {
-                hold.pass().await;
-            }
-        },
     }
 }
 
@@ -199,24 +187,24 @@ struct Tally {
 }
 
 struct Lane {
-    first: Connection,
-    waiter: Connection,
-    later: Connection,
-    admin: Connection,
+    first: Exchange,
+    waiter: Exchange,
+    later: Exchange,
+    admin: Exchange,
     dice: Dice,
     pages: Pages,
 }
 
 impl Lane {
-    async fn open(gateway: &GatewayProcess, pages: &Pages, seed: u64) -> Result<Self> {
-        Ok(Self {
-            first: Connection::open(gateway.public).await?,
-            waiter: Connection::open(gateway.public).await?,
-            later: Connection::open(gateway.public).await?,
-            admin: Connection::open(gateway.admin).await?,
+    fn new(gateway: &GatewayProcess, pages: &Pages, seed: u64) -> Self {
+        Self {
+            first: Exchange::new(gateway.public),
+            waiter: Exchange::new(gateway.public),
+            later: Exchange::new(gateway.public),
+            admin: Exchange::new(gateway.admin),
             dice: Dice::new(seed),
             pages: pages.clone(),
-        })
+        }
     }
 
     async fn attempt(
@@ -242,7 +230,7 @@ impl Lane {
         self.first.send(&request).await?;
         if kind == Kind::Background {
             ensure!(
-                version(&self.first.answer().await?)? == 1,
+                version(&self.first.receive(false).await?)? == 1,
                 "not served stale"
             );
         }
@@ -256,10 +244,10 @@ impl Lane {
         hold.is_open.send_replace(true);
         tally.old += u64::from(version(&later?)? < 2);
         if kind != Kind::Background {
-            self.first.answer().await?; // asked before the purge: either will do
+            self.first.receive(false).await?; // asked before the purge: either will do
         }
         if kind == Kind::Waiter {
-            self.waiter.answer().await?;
+            self.waiter.receive(false).await?;
         }
         // Once more, when everything that was on its way has come.
         tally.old += u64::from(version(&self.later.exchange(&request).await?)? < 2);
@@ -319,9 +307,10 @@ fn scope(target: &str, way: u32) -> Value {
     }
 }
 
-fn version(answer: &Answer) -> Result<u64> {
+fn version(answer: &Whole) -> Result<u64> {
     ensure!(answer.status == 200, "no page: {answer:?}");
-    answer.body.parse().context("a body without a version")
+    let body = std::str::from_utf8(&answer.body)?;
+    body.parse().context("a body without a version")
 }
 
 async fn run_kind(
@@ -335,7 +324,7 @@ async fn run_kind(
             let (gateway, pages) = (Arc::clone(gateway), pages.clone());
             let (tries, lanes, seed) = (arguments.tries, arguments.lanes, arguments.seed);
             tokio::spawn(async move {
-                let mut lane = Lane::open(&gateway, &pages, seed * lanes + number).await?;
+                let mut lane = Lane::new(&gateway, &pages, seed * lanes + number);
                 let mut tally = Tally::default();
                 for attempt in (number..tries).step_by(lanes as usize) {
                     // Ends alike for no two tries: a prefix names one page only.
@@ -362,9 +351,9 @@ async fn run_kind(
 async fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
     let pages = Pages::default();
-    let origin = pages.origin().await?;
+    let origin = pages.origin()?;
     let settings = "[upstream]\nin_flight_max = 4096\n[limits]\nkeepalive_requests_max = 1000000\n";
-    let gateway = Arc::new(GatewayProcess::before(origin.address, settings).await?);
+    let gateway = Arc::new(GatewayProcess::before(origin.address(), settings, &[])?);
     let mut verdicts = Verdicts::default();
     let mut raw =
         String::from("kind,tries,old_bodies,let_go_after_the_purge,purges_that_found_it,seconds\n");

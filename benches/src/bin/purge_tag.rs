@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use benches::connection::Connection;
+use benches::exchange::Exchange;
 use benches::gateway_process::{GatewayProcess, purged};
 use benches::load::get;
 use benches::report::{self, or_dash, quantile};
-use benches::scripted_origin::{Reply, ScriptedOrigin};
+use benches::scripted::{Reply, Scripted};
 use benches::verdict::Verdicts;
 use clap::Parser;
 use serde_json::json;
@@ -65,20 +65,20 @@ fn page(number: u64) -> Vec<u8> {
     get(&format!("/page/{number}"))
 }
 
-async fn origin(every: u64, body_bytes: usize) -> Result<ScriptedOrigin> {
-    ScriptedOrigin::start(move |asked| async move {
-        let number = asked.target.rsplit('/').next().and_then(|number| number.parse().ok());
-        let number: u64 = number.unwrap_or_default();
-        let group = if number.is_multiple_of(every) { "the-group" } else { "others" };
-        Reply {
-            head: format!(
-                "HTTP/1.1 200 OK\r\nCache-Control: max-age=86400\r\nCache-Groups: \"{group}\", \"page-{number}\"\r\nContent-Length: {body_bytes}\r\n\r\n"
-            ),
-            body: "x".repeat(body_bytes),
-            pause: async {},
-        }
+fn origin(every: u64, body_bytes: usize) -> Result<Scripted> {
+    Scripted::start(move |asked| {
+        let number = asked.target.rsplit('/').next();
+        let number: u64 = number
+            .and_then(|number| number.parse().ok())
+            .unwrap_or_default();
+        let group = if number.is_multiple_of(every) {
+            "the-group"
+        } else {
+            "others"
+        };
+        let fields = format!("Cache-Groups: \"{group}\", \"page-{number}\"\r\n");
+        std::future::ready(Some(Reply::ok(&fields, vec![b'x'; body_bytes])))
     })
-    .await
 }
 
 /// Asks for pages until all were answered.
@@ -93,7 +93,7 @@ async fn fill(address: SocketAddr, numbers: impl Iterator<Item = u64>) -> Result
                 .step_by(FILLERS as usize)
                 .collect();
             tokio::spawn(async move {
-                let mut connection = Connection::open(address).await?;
+                let mut connection = Exchange::new(address);
                 for number in mine {
                     let answer = connection.exchange(&page(number)).await?;
                     ensure!(answer.status == 200, "{answer:?}");
@@ -115,7 +115,7 @@ async fn hit(
     every: u64,
     stop: Arc<AtomicBool>,
 ) -> Result<Vec<Hit>> {
-    let mut connection = Connection::open(address).await?;
+    let mut connection = Exchange::new(address);
     let mut hits = Vec::with_capacity(100_000);
     for turn in first.. {
         if stop.load(Ordering::Relaxed) {
@@ -126,7 +126,7 @@ async fn hit(
         let request = page(number);
         let at = Instant::now();
         let answer = connection.exchange(&request).await?;
-        ensure!(answer.is_hit(), "no hit: {answer:?}");
+        ensure!(answer.is_hit()?, "no hit: {answer:?}");
         hits.push(Hit {
             at,
             took: at.elapsed(),
@@ -143,7 +143,7 @@ async fn round(arguments: &Arguments, gateway: &GatewayProcess, every: u64) -> R
             tokio::spawn(hit(gateway.public, first, every, Arc::clone(&stop)))
         })
         .collect();
-    let mut admin = Connection::open(gateway.admin).await?;
+    let mut admin = Exchange::new(gateway.admin);
     let request = gateway.purge(&json!({ "tags": ["the-group"] }));
     tokio::time::sleep(LEAD).await;
     let began = Instant::now();
@@ -180,9 +180,9 @@ async fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
     let every = arguments.objects / arguments.group;
     ensure!(every > 1, "the group has to leave pages to hit");
-    let origin = origin(every, arguments.body_bytes).await?;
+    let origin = origin(every, arguments.body_bytes)?;
     let settings = "[cache]\nbudget = \"512MiB\"\n[limits]\nkeepalive_requests_max = 1000000000\n";
-    let gateway = GatewayProcess::before(origin.address, settings).await?;
+    let gateway = GatewayProcess::before(origin.address(), settings, &[])?;
     fill(gateway.public, 0..arguments.objects).await?;
     let mut rounds = Vec::new();
     for number in 0..arguments.rounds {
