@@ -86,6 +86,11 @@ pub struct Config {
     #[arg(long = "connect-timeout-ms", env = "ORIGIN_CONNECT_TIMEOUT_MS", default_value = "2000", value_parser = millis)]
     pub connect_timeout: Duration,
 
+    /// How old a connection to the database may become before another one takes its place: a server process keeps what it
+    /// has cached of the catalogue.
+    #[arg(long, env = "ORIGIN_CONNECTION_LIFETIME_S", default_value_t = 1800, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub connection_lifetime_s: u32,
+
     /// How long a request may take, the sending of its body included.
     #[arg(long = "request-timeout-ms", env = "ORIGIN_REQUEST_TIMEOUT_MS", default_value = "10000", value_parser = millis)]
     pub request_timeout: Duration,
@@ -179,13 +184,10 @@ impl Config {
             acquire_timeout: self.acquire_timeout,
             statement_deadline: self.statement_deadline,
             connect_timeout: self.connect_timeout,
-            lifetime: CONNECTION_LIFETIME,
+            lifetime: Duration::from_secs(self.connection_lifetime_s.into()),
         }
     }
 }
-
-/// A server process keeps what it has cached of the catalogue; half an hour bounds that.
-const CONNECTION_LIFETIME: Duration = Duration::from_secs(1800);
 
 /// Reads a number of milliseconds from 1 to a day.
 fn millis(text: &str) -> Result<Duration, String> {

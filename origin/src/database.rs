@@ -5,8 +5,12 @@
 //! statement is sent once, in one round trip, as a transaction of its own, and has committed when its rows are returned.
 
 pub(crate) mod connect;
+mod keeper;
+pub mod link;
+mod links;
 pub mod pool;
 pub mod reads;
+pub(crate) mod tls;
 
 use std::sync::Arc;
 
@@ -16,6 +20,7 @@ use sqlx::{
     postgres::{PgArguments, PgRow},
 };
 
+use links::Links;
 pub use pool::{Conn, Pool};
 pub use reads::Reads;
 
@@ -131,13 +136,15 @@ impl Database {
                 config.pool_settings(config.pool_size),
                 Arc::clone(metrics),
             ),
-            reads: Reads::open(
-                "reads",
-                connect::config(reads, timeout),
-                connect::tls(reads)?,
-                config.pool_settings(config.read_connections),
-                Arc::clone(metrics),
-            ),
+            reads: Reads {
+                links: Links::open(
+                    "reads",
+                    connect::config(reads, timeout),
+                    tls::tls(reads)?,
+                    config.pool_settings(config.read_connections),
+                ),
+                metrics: Arc::clone(metrics),
+            },
         })
     }
 
@@ -159,16 +166,16 @@ impl Database {
     /// Of each pool its name, the connections that exist, and those of them that are idle.
     pub fn sizes(&self) -> [(&'static str, usize, usize); 2] {
         let (open, idle) = self.primary.sizes();
-        let reads = self.reads.sizes();
+        let reads = self.reads.links.sizes();
         [
             (self.primary.name(), open, idle),
-            (self.reads.name(), reads.0, reads.1),
+            (self.reads.links.name(), reads.0, reads.1),
         ]
     }
 
     /// Ends every connection; those in use when they are given back.
     pub async fn close(&self) {
-        self.reads.close();
+        self.reads.links.close();
         self.primary.close().await;
     }
 }

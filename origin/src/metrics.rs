@@ -10,6 +10,7 @@ use prometheus::{
 
 use crate::{
     database::{Database, Statement},
+    log_buffer::LogBuffer,
     routes::Route,
     tail,
 };
@@ -32,8 +33,8 @@ pub struct Metrics {
     pub in_flight: IntGauge,
     /// Requests refused because too many were being served.
     pub shed: IntCounter,
-    /// Lines about requests that were lost.
-    pub access_lines_lost: IntCounter,
+    /// Requests whose client hung up before they were answered; they are not among those answered.
+    pub hung_up: IntCounter,
     /// The stream of changes.
     pub tail: tail::metrics::Metrics,
 }
@@ -122,9 +123,9 @@ impl Metrics {
             &["pool", "state"],
         )?;
         let in_flight = IntGauge::new("origin_in_flight_requests", "Requests being served")?;
-        let access_lines_lost = IntCounter::new(
-            "origin_access_lines_lost_total",
-            "Lines about requests that nobody took in time",
+        let hung_up = IntCounter::new(
+            "origin_hung_up_requests_total",
+            "Requests whose client hung up before they were answered",
         )?;
         let shed = IntCounter::new("origin_shed_requests_total", "Requests refused at once")?;
         registry.register(Box::new(requests.total.clone()))?;
@@ -133,7 +134,7 @@ impl Metrics {
         registry.register(Box::new(pools.clone()))?;
         registry.register(Box::new(in_flight.clone()))?;
         registry.register(Box::new(shed.clone()))?;
-        registry.register(Box::new(access_lines_lost.clone()))?;
+        registry.register(Box::new(hung_up.clone()))?;
         #[cfg(target_os = "linux")]
         registry.register(Box::new(
             prometheus::process_collector::ProcessCollector::for_self(),
@@ -157,8 +158,16 @@ impl Metrics {
             pools,
             in_flight,
             shed,
-            access_lines_lost,
+            hung_up,
         })
+    }
+
+    /// Registers what is counted of the log.
+    ///
+    /// # Errors
+    /// If its name is taken, which is a mistake in this program.
+    pub fn register_log(&self, log: &LogBuffer) -> prometheus::Result<()> {
+        self.registry.register(Box::new(log.lost().clone()))
     }
 
     /// The metrics of a request to a path of the router's list, or to none of them.

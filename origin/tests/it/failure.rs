@@ -237,6 +237,7 @@ async fn a_client_that_hangs_up_costs_no_connection() {
         assert_eq!(app.get("/reviews?product_id=2").await.status, 200);
     }
     assert_eq!(app.value::<String>(backends).await, before);
+    assert_eq!(app.state.metrics.hung_up.get(), 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
