@@ -228,6 +228,7 @@ pub fn statements() -> Vec<&'static Statement> {
         &cart::db::STATEMENTS,
         &interactions::db::STATEMENTS,
         &idempotency::STATEMENTS,
+        &database::db::STATEMENTS,
         &health::db::STATEMENTS,
         &maintenance::db::STATEMENTS,
         &tail::db::STATEMENTS,

@@ -9,7 +9,7 @@ use prometheus::{
 };
 
 use crate::{
-    database::{Database, Statement},
+    database::{Database, Refusal, Statement},
     log_buffer::LogBuffer,
     routes::Route,
     tail,
@@ -29,6 +29,8 @@ pub struct Metrics {
     statements: HashMap<&'static str, Histogram>,
     unnamed: Histogram,
     pools: IntGaugeVec,
+    /// Reads, by who answered them.
+    pub reads: ReadMetrics,
     /// Requests being served.
     pub in_flight: IntGauge,
     /// Requests refused because too many were being served.
@@ -94,6 +96,45 @@ impl MethodMetrics {
     }
 }
 
+/// Who answers reads.
+#[derive(Debug)]
+pub struct ReadMetrics {
+    /// Reads that the primary was asked for.
+    pub primary: IntCounter,
+    /// Reads that a replica answered.
+    pub replica: IntCounter,
+    /// Reads that a replica was asked for, and the primary had to answer.
+    refusals: [IntCounter; Refusal::ALL.len()],
+}
+
+impl ReadMetrics {
+    fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let reads = IntCounterVec::new(
+            Opts::new("origin_reads_total", "Reads, by who was asked last"),
+            &["source"],
+        )?;
+        let refusals = IntCounterVec::new(
+            Opts::new(
+                "origin_replica_refusals_total",
+                "Reads that a replica could not answer",
+            ),
+            &["reason"],
+        )?;
+        registry.register(Box::new(reads.clone()))?;
+        registry.register(Box::new(refusals.clone()))?;
+        Ok(Self {
+            primary: reads.with_label_values(&["primary"]),
+            replica: reads.with_label_values(&["replica"]),
+            refusals: Refusal::ALL.map(|refusal| refusals.with_label_values(&[refusal.name()])),
+        })
+    }
+
+    /// The counter of a reason.
+    pub fn refusal(&self, refusal: Refusal) -> &IntCounter {
+        &self.refusals[refusal as usize]
+    }
+}
+
 impl Metrics {
     /// Registers every metric.
     ///
@@ -135,6 +176,7 @@ impl Metrics {
         registry.register(Box::new(in_flight.clone()))?;
         registry.register(Box::new(shed.clone()))?;
         registry.register(Box::new(hung_up.clone()))?;
+        let reads = ReadMetrics::new(&registry)?;
         #[cfg(target_os = "linux")]
         registry.register(Box::new(
             prometheus::process_collector::ProcessCollector::for_self(),
@@ -156,6 +198,7 @@ impl Metrics {
                 .collect(),
             unnamed: seconds.with_label_values(&["other"]),
             pools,
+            reads,
             in_flight,
             shed,
             hung_up,

@@ -9,10 +9,18 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::future::join;
 use tokio::{runtime::Handle, task::AbortHandle, time::timeout};
-use tokio_postgres::{Client, Row, error::SqlState, types::ToSql};
+use tokio_postgres::{
+    Client, Row,
+    error::SqlState,
+    types::{PgLsn, ToSql},
+};
 
-use super::Statement;
+use super::{
+    Statement,
+    db::{HAS_REPLAYED, History, Replay},
+};
 
 /// What a statement is called with.
 pub type Arguments<'a> = &'a [&'a (dyn ToSql + Sync)];
@@ -33,6 +41,8 @@ pub(super) struct Link {
     connection: AbortHandle,
     /// The generation of its server in which it was opened.
     pub(super) generation: u64,
+    /// The history that a replica was found to be of.
+    pub(super) history: Option<History>,
     pub(super) opened_at: Instant,
     /// How long an answer may take.
     deadline: Duration,
@@ -50,12 +60,14 @@ impl Link {
         client: Client,
         connection: AbortHandle,
         generation: u64,
+        history: Option<History>,
         deadline: Duration,
     ) -> Self {
         Self {
             client,
             connection,
             generation,
+            history,
             opened_at: Instant::now(),
             deadline,
             queued: AtomicUsize::new(0),
@@ -147,6 +159,34 @@ impl Place {
         let outcome = async {
             let prepared = link.prepared(statement).await?;
             link.client.query(&prepared, arguments).await
+        }
+        .await;
+        self.settle();
+        outcome
+    }
+
+    /// Runs a statement on a replica behind the question whether that shows everything up to a position; both go out
+    /// together, each in a transaction of its own, so the statement's snapshot is the later one.
+    pub(super) async fn rows_after(
+        mut self,
+        position: PgLsn,
+        statement: &'static Statement,
+        arguments: Arguments<'_>,
+    ) -> Outcome<(Replay, Vec<Row>)> {
+        let link = &self.link;
+        let outcome = async {
+            let question = link.prepared(&HAS_REPLAYED).await?;
+            let prepared = link.prepared(statement).await?;
+            // Polled, hence sent, in this order.
+            let (replay, rows) = join(
+                link.client.query_one(&question, &[&position]),
+                link.client.query(&prepared, arguments),
+            )
+            .await;
+            match Replay::from_row(&replay?)? {
+                Replay::Done => Ok((Replay::Done, rows?)),
+                refused => Ok((refused, Vec::new())),
+            }
         }
         .await;
         self.settle();

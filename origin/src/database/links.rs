@@ -23,14 +23,17 @@ use tokio::{
     sync::Notify,
     time::{timeout, timeout_at},
 };
-use tokio_postgres::Row;
+use tokio_postgres::{Row, types::PgLsn};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{
     Statement,
+    db::Replay,
     keeper::{self, Breaker, Kept},
+    lineage::Part,
     link::{self, Arguments, Link, Outcome, Place},
     pool::Settings,
+    replica::{Lag, REPLICA_SHARE, Refusal},
 };
 use crate::error::{Error, Result};
 
@@ -44,6 +47,7 @@ pub(super) struct Links {
 }
 
 struct Shared {
+    part: Part,
     config: tokio_postgres::Config,
     tls: MakeRustlsConnect,
     settings: Settings,
@@ -56,6 +60,8 @@ struct Shared {
     missing: Notify,
     /// Wakes reads that wait for a connection.
     opened: Notify,
+    /// What a replica has not replayed.
+    lag: Lag,
 }
 
 impl std::fmt::Debug for Links {
@@ -71,11 +77,13 @@ impl Links {
     /// Begins to open connections; does not wait for any. Must be called in a Tokio runtime.
     pub(super) fn open(
         name: &'static str,
+        part: Part,
         config: tokio_postgres::Config,
         tls: MakeRustlsConnect,
         settings: Settings,
     ) -> Self {
         let shared = Arc::new(Shared {
+            part,
             config,
             tls,
             settings,
@@ -85,6 +93,7 @@ impl Links {
             is_turning_over: AtomicBool::new(false),
             missing: Notify::new(),
             opened: Notify::new(),
+            lag: Lag::default(),
         });
         tokio::spawn(keeper::keep(Arc::clone(&shared)));
         Self { shared }
@@ -104,7 +113,10 @@ impl Links {
         // After a restart of the server each connection may be broken; the last try has a new one.
         for _ in 0..shared.settings.connections_max {
             let link = Arc::clone(place.link());
-            match shared.attempt(place, statement, arguments, deadline).await? {
+            match shared
+                .attempt(place, statement, arguments, deadline)
+                .await?
+            {
                 Ok(rows) => return Ok(rows),
                 Err(error) if link::is_fatal(&error) => shared.give_up(&link),
                 Err(error) => return Err(error.into()),
@@ -114,6 +126,59 @@ impl Links {
         Ok(shared
             .attempt(place, statement, arguments, deadline)
             .await??)
+    }
+
+    /// Whether a replica has a connection on which answers come.
+    pub(super) fn are_ready(&self) -> bool {
+        self.shared.ready().is_some()
+    }
+
+    /// Runs a statement on a replica that shows everything up to a position, once and at once, or says why it does not.
+    pub(super) async fn rows_after(
+        &self,
+        position: PgLsn,
+        statement: &'static Statement,
+        arguments: Arguments<'_>,
+    ) -> std::result::Result<Vec<Row>, Refusal> {
+        let shared = &self.shared;
+        let link = shared.ready().ok_or_else(|| {
+            let has_none = shared.links().is_empty();
+            if has_none {
+                Refusal::Gone
+            } else {
+                Refusal::Busy
+            }
+        })?;
+        if !shared.part.fits(link.history) {
+            shared.give_up(&link);
+            return Err(Refusal::Foreign);
+        }
+        if shared.lag.includes(position, Instant::now()) {
+            return Err(Refusal::Behind);
+        }
+        let place = link.enter().ok_or(Refusal::Busy)?;
+        let patience = shared.settings.statement_deadline / REPLICA_SHARE;
+        let answered = timeout(patience, place.rows_after(position, statement, arguments)).await;
+        match answered.map_err(|_| Refusal::Silent)? {
+            Ok((Replay::Done, rows)) => Ok(rows),
+            Ok((Replay::Behind, _)) => {
+                shared.lag.note(position, Instant::now());
+                Err(Refusal::Behind)
+            }
+            Ok((Replay::Promoted, _)) => {
+                // No connection to it leads to a replica any more, and no new one will.
+                shared.links_mut().clear();
+                shared.missing.notify_one();
+                Err(Refusal::Foreign)
+            }
+            Err(error) => {
+                if link::is_fatal(&error) {
+                    shared.give_up(&link);
+                }
+                tracing::debug!(error = link::describe(&error), "a replica failed");
+                Err(Refusal::Failed)
+            }
+        }
     }
 
     /// What these connections are for.
@@ -205,6 +270,14 @@ impl Shared {
         links.iter().find(is_good).or_else(least).cloned()
     }
 
+    /// The least loaded connection with room on which answers come.
+    fn ready(&self) -> Option<Arc<Link>> {
+        let links = self.links();
+        let is_good = |link: &&Arc<Link>| link.queued() < link::QUEUE_MAX && !link.is_stalled();
+        let good = links.iter().filter(is_good);
+        good.min_by_key(|link| link.queued()).cloned()
+    }
+
     /// Sends no more reads over a connection; it ends when those it carries have ended.
     fn give_up(&self, link: &Arc<Link>) {
         self.links_mut().retain(|other| !Arc::ptr_eq(other, link));
@@ -249,6 +322,7 @@ impl Kept for Shared {
     }
 
     async fn open(&self, generation: u64) -> Result<Link> {
+        self.part.ready().await;
         let opening = self.config.connect(self.tls.clone());
         let (client, connection) = timeout(self.settings.connect_timeout, opening)
             .await
@@ -256,7 +330,8 @@ impl Kept for Shared {
         // Ends with its client; what it fails of, its reads are told.
         let connection = tokio::spawn(connection).abort_handle();
         let deadline = self.settings.statement_deadline;
-        Ok(Link::new(client, connection, generation, deadline))
+        let history = self.part.admit(&client, deadline).await?;
+        Ok(Link::new(client, connection, generation, history, deadline))
     }
 
     fn add(&self, link: Link) {

@@ -25,6 +25,7 @@ mod program;
 mod questions;
 mod raw;
 mod read_links;
+mod replicas;
 mod reviews;
 mod routes;
 mod support;
