@@ -12,6 +12,7 @@ use axum::{
 
 use crate::{
     cache_policy::CachePolicy,
+    database::Reads,
     error::{Entity, Error, FieldError, Result},
     extract::{Drained, FromParameters, Parameters, Post, Query, QuestionId},
     id::Id,
@@ -56,9 +57,9 @@ impl FromParameters for List {
     }
 }
 
-async fn list(State(state): State<AppState>, Query(list): Query<List>) -> Result<Response> {
+async fn list(reads: Reads, Query(list): Query<List>) -> Result<Response> {
     let results = match list.product_id.row() {
-        Some(row) => db::list(state.db.reads(), row, list.page).await?,
+        Some(row) => db::list(&reads, row, list.page).await?,
         None => Vec::new(),
     };
     let questions = model::Questions {

@@ -12,6 +12,7 @@ use axum::{
 
 use crate::{
     cache_policy::CachePolicy,
+    database::Reads,
     error::{Entity, Error, FieldError, Result},
     extract::{Drained, FromParameters, Parameters, Post, Query, ReviewId},
     id::Id,
@@ -59,9 +60,9 @@ impl FromParameters for List {
     }
 }
 
-async fn list(State(state): State<AppState>, Query(list): Query<List>) -> Result<Response> {
+async fn list(reads: Reads, Query(list): Query<List>) -> Result<Response> {
     let results = match list.product_id.row() {
-        Some(row) => db::list(state.db.reads(), row, list.sort, list.page).await?,
+        Some(row) => db::list(&reads, row, list.sort, list.page).await?,
         None => Vec::new(),
     };
     let page = model::ReviewPage {
@@ -82,12 +83,9 @@ impl FromParameters for OfProduct {
     }
 }
 
-async fn meta(
-    State(state): State<AppState>,
-    Query(OfProduct(id)): Query<OfProduct>,
-) -> Result<Response> {
+async fn meta(reads: Reads, Query(OfProduct(id)): Query<OfProduct>) -> Result<Response> {
     let counts = match id.row() {
-        Some(row) => db::meta(state.db.reads(), row).await?,
+        Some(row) => db::meta(&reads, row).await?,
         None => None,
     };
     let meta = model::Meta::new(&id, counts.unwrap_or_default());

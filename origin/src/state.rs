@@ -8,7 +8,7 @@ use std::sync::{
 use tokio::sync::Semaphore;
 
 use crate::{
-    access_log::AccessLog, cache_policy::CacheHeaders, config::Config, database::Database,
+    cache_policy::CacheHeaders, config::Config, database::Database, log_buffer::LogBuffer,
     metrics::Metrics, tail::Tail,
 };
 
@@ -27,8 +27,8 @@ pub struct Shared {
     pub tail: Tail,
     /// Writes the cache fields of answers.
     pub cache_headers: CacheHeaders,
-    /// Lines about requests.
-    pub access_log: AccessLog,
+    /// Takes the lines about requests.
+    pub log: LogBuffer,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// One permit for each byte of request bodies that may be held in memory.

@@ -12,6 +12,7 @@ pub mod guardian;
 pub mod http;
 pub mod ports;
 pub mod process;
+pub mod replica;
 pub mod settings;
 pub mod signals;
 pub mod supervisor;
@@ -20,6 +21,7 @@ pub mod up;
 mod wait;
 
 pub use cluster::Cluster;
+pub use replica::Replica;
 pub use settings::Settings;
 pub use supervisor::{Service, Supervisor};
 pub use test_cluster::TestCluster;

@@ -3,12 +3,12 @@
 use sqlx::Row as _;
 
 use crate::{
-    database::{Conn, Reads, Statement},
+    database::{Conn, Statement},
     error::Result,
 };
 
 /// The statements of this module.
-pub static STATEMENTS: [&Statement; 3] = [&PROBLEMS, &MISSING_TABLES, &DURABILITY];
+pub static STATEMENTS: [&Statement; 2] = [&PROBLEMS, &DURABILITY];
 
 /// Every table that a statement of this program names.
 pub const TABLES: [&str; 19] = [
@@ -50,19 +50,6 @@ static PROBLEMS: Statement = Statement::new(
 /// What keeps this origin from serving, each in a few words.
 pub async fn problems(conn: &mut Conn) -> Result<Vec<String>> {
     let rows = PROBLEMS.call().bind(&TABLES[..]).rows(conn).await?;
-    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
-}
-
-static MISSING_TABLES: Statement = Statement::new(
-    "health.missing_tables",
-    "select wanted.name
-       from unnest($1::text[]) as wanted (name)
-      where to_regclass(wanted.name) is null",
-);
-
-/// The tables that are not there.
-pub async fn missing_tables(reads: &Reads) -> Result<Vec<String>> {
-    let rows = reads.rows(&MISSING_TABLES, &[&&TABLES[..]]).await?;
     rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
