@@ -6,7 +6,7 @@ use http::Method;
 use pingora::proxy::{FailToProxy, Session};
 use pingora::{Error, ErrorSource, ErrorType};
 
-use super::{Context, Gateway};
+use super::{Context, Gateway, interim};
 use crate::error::{self, Problem};
 
 impl Gateway {
@@ -38,7 +38,7 @@ impl Gateway {
         }
         // Safe methods only: a PUT of a counter counts again each time. And only while the client has seen nothing.
         let safe = matches!(session.req_header().method, Method::GET | Method::HEAD);
-        let unanswered = !ctx.answer_begun && session.response_written().is_none();
+        let unanswered = !ctx.answer_begun && !interim::has_answered(session);
         let again = safe && unanswered && from_origin && in_time && self.attempts_left(ctx);
         error.set_retry(again);
         if from_origin {
@@ -83,7 +83,7 @@ impl Gateway {
     ) -> FailToProxy {
         let status = error::status(error);
         if let Some(status) = status
-            && session.response_written().is_none()
+            && !interim::has_answered(session)
         {
             let problem = Problem::of_status(status);
             if let Err(failed) = self.refuse(session, ctx, &problem, false).await {

@@ -11,7 +11,7 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 use pingora_cache::CachePhase;
 
-use super::{Context, Gateway, framing};
+use super::{Context, Gateway, framing, interim};
 use crate::policy::time::http_date;
 
 impl Gateway {
@@ -74,6 +74,7 @@ impl Gateway {
         ctx: &mut Context,
     ) -> Result<()> {
         if resp.status.is_informational() {
+            interim::pass(session, resp).await;
             return Ok(());
         }
         ctx.answer_begun = true;

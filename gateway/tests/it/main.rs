@@ -16,6 +16,7 @@ mod failure;
 mod headers;
 mod hit_miss;
 mod hot;
+mod hung;
 mod interim;
 mod invalidate;
 mod key;

@@ -193,6 +193,22 @@ impl Gateway {
         answer.json()
     }
 
+    /// What the gateway would do for a request of this target, by what it keeps.
+    pub(crate) async fn verdict(&self, target: &str) -> String {
+        let answer = self.call(get(&format!("/explain?url={target}"))).await;
+        assert_eq!(answer.status, 200, "{answer:#?}");
+        let verdict = &answer.json()["keys"][0]["entries"][0]["decision"]["verdict"];
+        verdict.as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Returns when time has made this of what is kept of a target.
+    pub(crate) async fn becomes(&self, target: &str, verdict: &str) {
+        until(&format!("{target} is to {verdict}"), || async {
+            self.verdict(target).await == verdict
+        })
+        .await;
+    }
+
     /// Requests that each node works on now.
     pub(crate) async fn in_flight(&self) -> Vec<u64> {
         let status = self.status().await;
