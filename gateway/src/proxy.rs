@@ -2,6 +2,7 @@
 
 mod answer;
 mod assemble;
+mod coherent;
 mod context;
 mod encoded;
 mod failure;
@@ -32,10 +33,11 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_cache::key::HashBinary;
 use pingora_cache::{CacheKey, CacheMeta, ForcedFreshness, HitHandler, RespCacheable};
 
-pub use assemble::Traces;
+pub use assemble::{Knowledge, Traces};
 pub use context::Context;
 
 use crate::balance::Pool;
+use crate::coherence::{Coherence, Peers};
 use crate::config::Config;
 use crate::encode::Encoder;
 use crate::guard;
@@ -45,6 +47,7 @@ use crate::policy::encoding::EncodingRules;
 use crate::policy::storable::Rules;
 use crate::purge::Journal;
 use crate::refusals::Refusals;
+use crate::releases::Releases;
 use crate::site::Site;
 use crate::store::Store;
 use keep::CacheParts;
@@ -66,6 +69,10 @@ pub struct Gateway {
     journal: Arc<Journal>,
     refusals: Arc<Refusals>,
     cache: CacheParts,
+    coherence: Option<Arc<Coherence>>,
+    /// The gateways that a write's answer waits for.
+    peers: Option<Peers>,
+    releases: Option<Arc<Releases>>,
 }
 
 #[async_trait]
@@ -83,7 +90,11 @@ impl ProxyHttp for Gateway {
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
         ctx.request_id = self.metrics.next_request_id();
-        self.admit(session, ctx).await
+        let answered = self.admit(session, ctx).await?;
+        if !answered {
+            self.meet_tokens(session, ctx).await;
+        }
+        Ok(answered)
     }
 
     fn request_cache_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<()> {

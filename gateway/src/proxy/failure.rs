@@ -67,6 +67,9 @@ impl Gateway {
         if let Some(status) = error.and_then(error::status) {
             self.note_failure(ctx, status);
         }
+        if error.is_none() && session.cache.is_cache_lock_writer() {
+            ctx.standing.spend(); // the refresh that begins now asks in its place
+        }
         // Without an error this is stale-while-revalidate; its window is in the entry.
         error.is_none_or(|error| self.cover(session, ctx, error))
     }

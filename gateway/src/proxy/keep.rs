@@ -136,6 +136,9 @@ impl Gateway {
                     ctx.age_sent = Some(lifetime.initial_age);
                 }
                 ctx.negotiated = self.encodings.allows(resp.status, &resp.headers);
+                if let (Some(releases), Some(place)) = (&self.releases, &ctx.lease) {
+                    releases.observe(place.index(), &lifetime.tags);
+                }
                 let plan = FillPlan {
                     key,
                     freshness: freshness(&lifetime, Instant::now()),

@@ -36,6 +36,7 @@ impl Gateway {
         peer.options = self.peer_options.clone();
         ctx.tried.push(lease.index());
         ctx.lease = Some(lease);
+        ctx.standing.spend();
         ctx.began = self.store.sequence();
         ctx.request_time = SystemTime::now();
         Ok(Box::new(peer))

@@ -4,6 +4,7 @@
 mod client;
 mod gateway;
 mod origin;
+mod tail;
 mod wire;
 
 use std::future::Future;
@@ -14,6 +15,7 @@ use tokio::time::Instant;
 pub(crate) use client::{Answer, Client, Connection, Request, get};
 pub(crate) use gateway::{Gateway, free_address};
 pub(crate) use origin::{FakeOrigin, Gate, Received, Reply};
+pub(crate) use tail::{FakeTail, Probes};
 
 /// How long anything may take before a test counts as hung.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);

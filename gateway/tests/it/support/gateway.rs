@@ -232,11 +232,33 @@ impl Gateway {
 
     /// Asks the process to stop.
     pub(crate) fn terminate(&self) {
+        self.signal("TERM");
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
         let sent = Command::new("kill")
-            .arg("-TERM")
+            .arg(format!("-{name}"))
             .arg(self.child.id().to_string())
             .status();
         assert!(sent.expect("the kill program").success());
+    }
+
+    /// Stops every thread where it stands, until `CONT`.
+    pub(crate) async fn freeze(&self) {
+        self.signal("STOP");
+        let tasks = format!("/proc/{}/task", self.child.id());
+        until("every thread has stopped", || async {
+            let tasks = fs::read_dir(&tasks).expect("the process's threads");
+            let mut states =
+                tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("stat")).ok());
+            states.all(|stat| {
+                stat.rsplit(')')
+                    .next()
+                    .unwrap_or_default()
+                    .starts_with(" T")
+            })
+        })
+        .await;
     }
 
     pub(crate) fn exited(&mut self) -> Option<ExitStatus> {
