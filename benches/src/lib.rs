@@ -8,6 +8,8 @@ pub mod exchange;
 pub mod explain;
 pub mod gateway_process;
 pub mod load;
+pub mod loading;
+pub mod memory_limit;
 pub mod nginx;
 pub mod origin_process;
 pub mod outage;

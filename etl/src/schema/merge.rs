@@ -74,15 +74,6 @@ pub async fn add(
     tx.commit().await.map_err(database(doing))
 }
 
-/// Removes the tables of the load.
-///
-/// # Errors
-/// If Postgres refuses.
-pub async fn remove(conn: &mut PgConnection) -> Result<()> {
-    let statement = format!("drop schema if exists {NEXT} cascade");
-    run(conn, "removing the tables of the load", &statement).await
-}
-
 async fn add_rows(conn: &mut PgConnection, table: &Table) -> Result<()> {
     let Table { name, columns, .. } = table;
     let statement = format!(

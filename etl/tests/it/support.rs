@@ -81,6 +81,15 @@ impl Shop {
         TestCluster::shared().app_url(&self.name)
     }
 
+    /// Puts its files where a tablespace has them; nobody may be connected.
+    pub(crate) fn move_to(&self, tablespace: &str) {
+        let statement = format!("alter database {} set tablespace {tablespace}", self.name);
+        TestCluster::shared()
+            .cluster()
+            .psql("postgres", &statement)
+            .unwrap();
+    }
+
     pub(crate) async fn connect(&self) -> PgConnection {
         PgConnection::connect(&self.url).await.unwrap()
     }
