@@ -23,6 +23,7 @@ pub mod openapi;
 pub mod page;
 pub mod products;
 pub mod questions;
+pub mod ranked;
 pub mod release;
 pub mod reply;
 pub mod reviews;
@@ -84,6 +85,7 @@ impl App {
         )?;
         let state = AppState::new(Shared {
             db: Database::open(&config, &metrics)?,
+            ranked: ranked::Ranked::default(),
             tail,
             cache_headers: CacheHeaders::new(release_digest),
             access_log: AccessLog::new(metrics.access_lines_lost.clone()),
@@ -222,6 +224,7 @@ pub fn statements() -> Vec<&'static Statement> {
         &idempotency::STATEMENTS,
         &health::db::STATEMENTS,
         &maintenance::db::STATEMENTS,
+        &ranked::db::STATEMENTS,
         &tail::db::STATEMENTS,
     ]
     .concat()

@@ -16,7 +16,7 @@ use crate::{
     extract::{Drained, FromParameters, Parameters, Post, Query, QuestionId},
     id::Id,
     page::Page,
-    reply,
+    ranked, reply,
     routes::Route,
     state::AppState,
 };
@@ -58,7 +58,10 @@ impl FromParameters for List {
 
 async fn list(State(state): State<AppState>, Query(list): Query<List>) -> Result<Response> {
     let results = match list.product_id.row() {
-        Some(row) => db::list(state.db.reads(), row, list.page).await?,
+        Some(row) => {
+            let by_ranks = state.ranked.serves(ranked::List::Questions, row, list.page);
+            db::list(state.db.reads(), row, list.page, by_ranks).await?
+        }
         None => Vec::new(),
     };
     let questions = model::Questions {

@@ -11,6 +11,7 @@ mod kept;
 mod merge;
 mod migrate;
 mod online;
+mod ranks;
 mod refused;
 mod repaired;
 mod restart;

@@ -5,6 +5,7 @@
 mod answers;
 mod bad_values;
 mod bodies;
+mod buffers;
 mod cart;
 mod conventions;
 mod described;
@@ -22,6 +23,7 @@ mod plans;
 mod products;
 mod program;
 mod questions;
+mod ranks;
 mod raw;
 mod reviews;
 mod routes;
