@@ -168,7 +168,12 @@ pub async fn analyze_live(
 ) -> Result<()> {
     let added = tables.iter().copied();
     let statements = added
-        .chain(["review_meta"])
+        .chain([
+            "review_meta",
+            "ranked_products",
+            "review_ranks",
+            "question_ranks",
+        ])
         .map(|table| format!("analyze shop.{table}"))
         .collect();
     side_by_side(database_url, jobs, statements).await

@@ -14,6 +14,7 @@ mod memory;
 mod merge;
 mod migrate;
 mod online;
+mod ranks;
 mod refused;
 mod repaired;
 mod restart;

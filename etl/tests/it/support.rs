@@ -20,7 +20,7 @@ use stack::TestCluster;
 use tempfile::TempDir;
 
 /// The tables that a load fills or derives.
-pub(crate) const TABLES: [&str; 15] = [
+pub(crate) const TABLES: [&str; 18] = [
     "products",
     "product_counts",
     "features",
@@ -36,6 +36,9 @@ pub(crate) const TABLES: [&str; 15] = [
     "questions",
     "answers",
     "answer_photos",
+    "ranked_products",
+    "review_ranks",
+    "question_ranks",
 ];
 
 /// A database with the schema and no rows, dropped with the value.
@@ -137,6 +140,9 @@ impl Shop {
             let key = match table {
                 "product_counts" => "run",
                 "review_meta" => "product_id",
+                "ranked_products" => "(list, product_id)",
+                "review_ranks" => "review_id",
+                "question_ranks" => "question_id",
                 _ => "id",
             };
             let sum = format!(
