@@ -5,6 +5,7 @@ mod support;
 mod admin;
 mod auth;
 mod balance;
+mod check;
 mod coalesce;
 mod conditional;
 mod cors;
