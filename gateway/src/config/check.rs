@@ -12,7 +12,8 @@ use crate::policy::vary::Coding;
 /// One broken rule: the setting, and what is wrong with it.
 pub(super) type Finding = (String, String);
 
-struct Check {
+/// What the rules found.
+pub(super) struct Check {
     findings: Vec<Finding>,
 }
 
@@ -33,11 +34,17 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
 }
 
 impl Check {
-    fn report(&mut self, key: &str, message: impl Into<String>) {
+    pub(super) fn report(&mut self, key: &str, message: impl Into<String>) {
         self.findings.push((key.to_owned(), message.into()));
     }
 
-    fn within<T: PartialOrd + std::fmt::Display>(&mut self, key: &str, value: T, min: T, max: T) {
+    pub(super) fn within<T: PartialOrd + std::fmt::Display>(
+        &mut self,
+        key: &str,
+        value: T,
+        min: T,
+        max: T,
+    ) {
         if value < min || value > max {
             self.report(key, format!("{value} is not between {min} and {max}"));
         }
@@ -122,6 +129,7 @@ impl Check {
         self.positive("upstream.health.timeout", health.timeout);
         self.within("upstream.health.fall", health.fall, 1, 100);
         self.within("upstream.health.rise", health.rise, 1, 100);
+        self.balance(upstream);
     }
 
     fn cache(&mut self, config: &Config) {

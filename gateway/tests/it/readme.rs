@@ -4,9 +4,10 @@ use gateway::config::{Config, Overrides};
 
 const README: &str = include_str!("../../README.md");
 
-const SECTIONS: [&str; 9] = [
+const SECTIONS: [&str; 10] = [
     "admin",
     "upstream",
+    "upstream.ejection",
     "upstream.health",
     "cache",
     "limits",
