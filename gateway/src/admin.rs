@@ -146,6 +146,7 @@ async fn status(State(admin): State<Arc<Admin>>) -> Response {
             "purge_sequence": admin.store.sequence(),
         },
         "refill": admin.refills.stats(),
+        "balance": admin.pool.status(),
         "nodes": nodes,
     }))
     .into_response()

@@ -3,6 +3,7 @@
 //! A [`Config`] is always valid: [`Config::parse`] and [`Config::from_flags`] check every rule and return every problem they
 //! find, each with its key and, for a file, its line and column. Secrets are only ever named by file here, never held.
 
+mod balance;
 mod check;
 mod example;
 mod file;
@@ -20,6 +21,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 pub use example::example;
+pub use balance::{Algorithm, Ejection};
 use file::File;
 pub use kind::{Address, BadHost, ByteSize, canonical_host};
 pub use route::{PARAMETERS_MAX, Parameter, ParameterKind, Route, Segment, segments};

@@ -34,7 +34,8 @@ impl Finding {
     }
 }
 
-struct Check {
+/// What the rules found.
+pub(super) struct Check {
     findings: Vec<Finding>,
 }
 
@@ -77,7 +78,7 @@ pub(super) fn files(config: &Config) -> Vec<Finding> {
 }
 
 impl Check {
-    fn report(&mut self, key: &str, message: impl Into<String>) {
+    pub(super) fn report(&mut self, key: &str, message: impl Into<String>) {
         self.report_beside(key, "", message);
     }
 
@@ -90,7 +91,13 @@ impl Check {
         });
     }
 
-    fn within<T: PartialOrd + std::fmt::Display>(&mut self, key: &str, value: T, min: T, max: T) {
+    pub(super) fn within<T: PartialOrd + std::fmt::Display>(
+        &mut self,
+        key: &str,
+        value: T,
+        min: T,
+        max: T,
+    ) {
         if value < min || value > max {
             self.report(key, format!("{value} is not between {min} and {max}"));
         }
@@ -177,6 +184,7 @@ impl Check {
         self.positive("upstream.health.timeout", health.timeout);
         self.within("upstream.health.fall", health.fall, 1, 100);
         self.within("upstream.health.rise", health.rise, 1, 100);
+        self.balance(upstream);
     }
 
     fn cache(&mut self, config: &Config) {

@@ -10,6 +10,7 @@ use http::{HeaderName, Method};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::balance::{Algorithm, Ejection};
 use super::kind::{Address, ByteSize, duration};
 use super::text;
 use crate::policy::vary::Coding;
@@ -59,6 +60,25 @@ pub struct Upstream {
     pub attempts: usize,
     /// Requests in flight at one origin at most.
     pub in_flight_max: usize,
+    /// Which origin a request goes to.
+    pub balance: Algorithm,
+    /// How long an origin that comes in takes to get its whole share.
+    #[serde(deserialize_with = "duration")]
+    pub slow_start: Duration,
+    /// Requests that wait at most while every origin is at `in_flight_max`.
+    pub queue_max: usize,
+    /// How long one of them may wait.
+    #[serde(deserialize_with = "duration")]
+    pub queue_wait: Duration,
+    /// With a smaller share of usable origins all of them are used, in percent.
+    pub panic_percent: u32,
+    /// Further attempts at most, in percent of the requests.
+    pub retry_percent: u32,
+    /// Time between two looks at the addresses of names.
+    #[serde(deserialize_with = "duration")]
+    pub resolve_interval: Duration,
+    /// Origins whose requests fail.
+    pub ejection: Ejection,
     /// Active health checks.
     pub health: Health,
 }
@@ -74,6 +94,14 @@ impl Default for Upstream {
             pool_size: 64,
             attempts: 3,
             in_flight_max: 256,
+            balance: Algorithm::LeastConnections,
+            slow_start: Duration::from_secs(5),
+            queue_max: 128,
+            queue_wait: Duration::from_millis(30),
+            panic_percent: 25,
+            retry_percent: 20,
+            resolve_interval: Duration::from_secs(30),
+            ejection: Ejection::default(),
             health: Health::default(),
         }
     }
@@ -110,6 +138,8 @@ pub struct Health {
     /// Time between two checks of one origin.
     #[serde(deserialize_with = "duration")]
     pub interval: Duration,
+    /// How much longer or shorter that time is at random, in percent, so that gateways do not ask in step.
+    pub jitter_percent: u32,
     /// How long one check may take.
     #[serde(deserialize_with = "duration")]
     pub timeout: Duration,
@@ -124,6 +154,7 @@ impl Default for Health {
         Self {
             path: None,
             interval: Duration::from_millis(500),
+            jitter_percent: 10,
             timeout: Duration::from_millis(500),
             fall: 2,
             rise: 1,
