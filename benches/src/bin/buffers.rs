@@ -85,17 +85,17 @@ const READS: [Read; 9] = [
     ranked(
         "reviews, relevant",
         ["reviews.list_relevant", "reviews.list_ranked_relevant"],
-        [8, 48, 8],
+        [8, 52, 8],
     ),
     ranked(
         "reviews, newest",
         ["reviews.list_newest", "reviews.list_ranked_newest"],
-        [8, 48, 8],
+        [8, 52, 8],
     ),
     ranked(
         "reviews, helpful",
         ["reviews.list_helpful", "reviews.list_ranked_helpful"],
-        [8, 48, 8],
+        [8, 52, 8],
     ),
     read("meta", "reviews.meta", [4; 3], Subject::Product),
     ranked(
