@@ -10,7 +10,7 @@ use crate::support::{
 };
 
 /// A short lease, so that tests can wait for its end.
-const SHORT: &str = "lease = \"200ms\"";
+const SHORT: &str = "lease = \"500ms\"";
 
 #[tokio::test]
 async fn a_probe_that_went_elsewhere_grants_nothing() {
