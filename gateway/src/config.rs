@@ -4,6 +4,7 @@
 //! find, each with its key and, for a file, its line and column. Secrets are only ever named by file here, never held.
 
 mod check;
+mod coherence;
 mod file;
 mod kind;
 mod node;
@@ -14,6 +15,7 @@ use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+pub use coherence::{Coherence, Mode};
 use file::File;
 pub use kind::{Address, BadHost, ByteSize, canonical_host};
 pub use route::{PARAMETERS_MAX, Parameter, ParameterKind, Route, Segment, segments};
@@ -44,6 +46,8 @@ pub struct Config {
     pub auth: Auth,
     /// Verification of load-test services.
     pub loadtest: LoadTest,
+    /// Following the origins' stream of changes; none unless the file has the section.
+    pub coherence: Option<Coherence>,
     /// The configured routes, in the file's order.
     pub routes: Vec<Route>,
 }
@@ -98,6 +102,7 @@ impl Default for Config {
             cors: None,
             auth: Auth::default(),
             loadtest: LoadTest::default(),
+            coherence: None,
             routes: Vec::new(),
         }
     }
@@ -194,6 +199,20 @@ impl Config {
         } else {
             Err(Problems { file: None, list })
         }
+    }
+}
+
+impl Config {
+    /// The private listeners to follow: those named, else those of the nodes. Never empty in a checked configuration that
+    /// has `[coherence]`.
+    pub fn streams(&self) -> Vec<Address> {
+        let named = self.coherence.iter().flat_map(|section| &section.streams);
+        let named: Vec<_> = named.cloned().collect();
+        if !named.is_empty() {
+            return named;
+        }
+        let nodes = self.upstream.nodes.iter();
+        nodes.filter_map(|node| node.private.clone()).collect()
     }
 }
 

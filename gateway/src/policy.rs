@@ -16,6 +16,8 @@ pub mod loadtest;
 pub mod range;
 pub mod request;
 pub mod route;
+#[cfg(test)]
+mod samples;
 pub mod stale;
 pub mod status;
 pub mod storable;

@@ -22,11 +22,19 @@ use crate::sync::{AtomicU64, Mutex};
 pub type Sequence = u64;
 
 /// Slots of the table: at a thousand purges a second of distinct groups, a slow fill of a second finds one slot in
-/// sixty-five taken by a stranger.
-const SLOTS: usize = 65_536;
+/// sixty-five taken by a stranger. The number of a slot and one more fit 16 bits.
+const SLOTS: usize = u16::MAX as usize;
 
 /// Slots of the keys that purges found, for explanations only.
 const FOUND_SLOTS: usize = 16_384;
+
+/// Slots of the groups that keys had in their last answer.
+const GROUPS_SLOTS: usize = 16_384;
+/// Groups of one key that are remembered, one in each 16 bits of a word.
+const GROUPS_MAX: usize = 4;
+/// A key without groups. Of one that has more than are remembered, nothing is known, as of one that was never answered.
+const NO_GROUPS: u64 = u64::MAX;
+const UNKNOWN_GROUPS: u64 = 0;
 
 /// Purges by prefix that are told apart; one older than these refuses every fill that began before it.
 const PREFIXES_MAX: usize = 64;
@@ -90,6 +98,10 @@ pub struct PurgeTable {
     all: AtomicU64,
     slots: Box<[AtomicU64]>,
     found: Box<[AtomicU64]>,
+    /// The slots of the groups that each key had, plus one.
+    groups: Box<[AtomicU64]>,
+    /// The newest purge by group.
+    group_newest: AtomicU64,
     prefixes: Mutex<VecDeque<RecentPrefix>>,
     /// The newest purge by prefix: spares fills the look at the list.
     prefix_newest: AtomicU64,
@@ -105,6 +117,10 @@ impl PurgeTable {
             all: AtomicU64::new(0),
             slots: (0..SLOTS).map(|_| AtomicU64::new(0)).collect(),
             found: (0..FOUND_SLOTS).map(|_| AtomicU64::new(0)).collect(),
+            groups: (0..GROUPS_SLOTS)
+                .map(|_| AtomicU64::new(UNKNOWN_GROUPS))
+                .collect(),
+            group_newest: AtomicU64::new(0),
             prefixes: Mutex::new(VecDeque::new()),
             prefix_newest: AtomicU64::new(0),
             prefix_forgotten: AtomicU64::new(0),
@@ -130,7 +146,10 @@ impl PurgeTable {
                     self.record_prefix(sequence, prefix);
                     continue;
                 }
-                Scope::Tag(tag) => &self.slots[slot_of(tag)],
+                Scope::Tag(tag) => {
+                    self.group_newest.fetch_max(sequence, Ordering::SeqCst);
+                    &self.slots[slot_of(tag)]
+                }
                 Scope::All => &self.all,
             };
             cell.fetch_max(sequence, Ordering::SeqCst);
@@ -173,6 +192,38 @@ impl PurgeTable {
                 .any(|tag| newer(&self.slots[slot_of(tag.as_ref())]))
             || newer(&self.prefix_forgotten)
             || (newer(&self.prefix_newest) && self.last_prefix(key) > began)
+    }
+
+    /// Remembers the groups of a key's answer.
+    pub fn note_groups(&self, key: &Key, tags: &[Box<str>]) {
+        let word = match tags.len() {
+            0 => NO_GROUPS,
+            1..=GROUPS_MAX => tags.iter().fold(0, |word, tag| {
+                word << u16::BITS | (slot_of(tag.as_ref()) as u64 + 1)
+            }),
+            _ => UNKNOWN_GROUPS,
+        };
+        self.groups[slot_of(&key.hash()) % GROUPS_SLOTS].store(word, Ordering::Relaxed);
+    }
+
+    /// Whether a purge numbered above `began` may match an answer to this key that has yet to come. Its groups are taken to be
+    /// those of the last one; where they are not known, every purge by group counts.
+    pub fn may_match_since(&self, began: Sequence, key: &Key) -> bool {
+        if self.is_purged_since(began, key, &[]) {
+            return true;
+        }
+        if self.group_newest.load(Ordering::SeqCst) <= began {
+            return false;
+        }
+        let groups = self.groups[slot_of(&key.hash()) % GROUPS_SLOTS].load(Ordering::Relaxed);
+        match groups {
+            NO_GROUPS => false,
+            UNKNOWN_GROUPS => true,
+            _ => (0..GROUPS_MAX)
+                .map(|place| (groups >> (place as u32 * u16::BITS)) as u16)
+                .filter(|lane| *lane != 0)
+                .any(|lane| self.slots[usize::from(lane) - 1].load(Ordering::SeqCst) > began),
+        }
     }
 
     /// The number of the last purge that named an entry, as far as the table can tell them apart; 0 if none did.

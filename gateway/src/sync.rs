@@ -75,6 +75,11 @@ mod scheduled {
             self.0.load(order)
         }
 
+        pub(crate) fn store(&self, value: u64, order: Ordering) {
+            point();
+            self.0.store(value, order);
+        }
+
         pub(crate) fn fetch_add(&self, value: u64, order: Ordering) -> u64 {
             point();
             self.0.fetch_add(value, order)

@@ -70,7 +70,12 @@ impl Node {
     }
 
     pub(super) fn is_available(&self, now: Instant) -> bool {
-        self.healthy.load(Ordering::Relaxed) && !self.is_ejected(now)
+        self.is_healthy() && !self.is_ejected(now)
+    }
+
+    /// The verdict of the health checks.
+    pub fn is_healthy(&self) -> bool {
+        self.healthy.load(Ordering::Relaxed)
     }
 
     fn is_ejected(&self, now: Instant) -> bool {
@@ -101,7 +106,7 @@ impl Node {
             in_flight: self.in_flight(),
             requests: self.requests.load(Ordering::Relaxed),
             failures: self.failures.load(Ordering::Relaxed),
-            healthy: self.healthy.load(Ordering::Relaxed),
+            healthy: self.is_healthy(),
             ejected: self.is_ejected(now),
         }
     }

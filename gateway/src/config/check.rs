@@ -12,6 +12,9 @@ use crate::policy::vary::Coding;
 /// One broken rule: the setting, and what is wrong with it.
 pub(super) type Finding = (String, String);
 
+/// Streams to follow, and other gateways to wait for, at most.
+const FOLLOWED_MAX: u64 = 64;
+
 struct Check {
     findings: Vec<Finding>,
 }
@@ -28,6 +31,8 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
     check.http(config);
     check.cors(config);
     check.tokens(config);
+    check.coherence(config);
+    check.releases(config);
     check.routes(config);
     check.findings
 }
@@ -293,6 +298,84 @@ impl Check {
                     "write the token whole: `loaderio-` and lower-case hexadecimal digits",
                 );
             }
+        }
+    }
+
+    fn coherence(&mut self, config: &Config) {
+        let Some(coherence) = &config.coherence else {
+            return;
+        };
+        if config.streams().is_empty() {
+            self.report(
+                "coherence.streams",
+                "the private listener of at least one origin, here or as `private` of a node",
+            );
+        }
+        let bounds = [
+            (
+                "coherence.streams",
+                coherence.streams.len() as u64,
+                0,
+                FOLLOWED_MAX,
+            ),
+            (
+                "coherence.peers",
+                coherence.peers.len() as u64,
+                0,
+                FOLLOWED_MAX,
+            ),
+            (
+                "coherence.revalidations_max",
+                coherence.revalidations_max.into(),
+                1,
+                1_000_000,
+            ),
+        ];
+        for (key, value, min, max) in bounds {
+            self.within(key, value, min, max);
+        }
+        let milliseconds = |length: Duration| u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
+        let lengths = [
+            ("coherence.lease", coherence.lease, 100, 3_600_000),
+            (
+                "coherence.probe_every",
+                coherence.probe_interval(),
+                10,
+                milliseconds(coherence.lease / 2),
+            ),
+            (
+                "coherence.fresh_without_lease",
+                coherence.fresh_without_lease,
+                0,
+                60_000,
+            ),
+            ("coherence.token_wait", coherence.token_wait, 0, 10_000),
+        ];
+        for (key, length, min, max) in lengths {
+            let value = milliseconds(length);
+            if value < min || value > max {
+                self.report(key, format!("{value}ms is not between {min}ms and {max}ms"));
+            }
+        }
+        if !coherence.peers.is_empty() && config.admin.is_none() {
+            self.report(
+                "coherence.peers",
+                "needs [admin]: the other gateways ask this one there",
+            );
+        }
+    }
+
+    fn releases(&mut self, config: &Config) {
+        if config
+            .cache
+            .release_prefix
+            .as_ref()
+            .is_some_and(String::is_empty)
+        {
+            self.report(
+                "cache.release_prefix",
+                "every group would be a release: leave it out, or name how those groups begin",
+            );
         }
     }
 

@@ -7,6 +7,7 @@ use serde::de::{DeserializeOwned, IntoDeserializer};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::coherence::Coherence;
 use super::route::RouteTable;
 use super::section::{Admin, Auth, Cache, Cors, Http, Limits, LoadTest, Upstream};
 use super::{Config, Problem};
@@ -15,9 +16,19 @@ use super::{Config, Problem};
 const ROUTES_MAX: usize = 256;
 
 /// The keys of the top level, for messages.
-const KEYS: [&str; 11] = [
-    "listen", "threads", "admin", "upstream", "cache", "limits", "http", "cors", "auth",
-    "loadtest", "route",
+const KEYS: [&str; 12] = [
+    "listen",
+    "threads",
+    "admin",
+    "upstream",
+    "cache",
+    "limits",
+    "http",
+    "cors",
+    "auth",
+    "loadtest",
+    "coherence",
+    "route",
 ];
 
 /// A file that is read, section by section.
@@ -61,6 +72,7 @@ impl<'t> File<'t> {
             cors: self.section::<Cors>("cors"),
             auth: self.section::<Auth>("auth").unwrap_or_default(),
             loadtest: self.section::<LoadTest>("loadtest").unwrap_or_default(),
+            coherence: self.section::<Coherence>("coherence"),
             routes: Vec::new(),
         };
         self.read_routes(&mut config);

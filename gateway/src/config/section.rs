@@ -185,6 +185,8 @@ pub struct Cache {
     pub tags_max: usize,
     /// Bytes of one tag at most; an answer with a longer one is not kept.
     pub tag_bytes_max: usize,
+    /// How the groups begin that name the build of the origin which answered; left out means that there are none.
+    pub release_prefix: Option<String>,
     /// Keys that are fetched at once after a purge that asks for a refill.
     pub refill_concurrency: usize,
     /// Whether `CDN-Cache-Control`, `Surrogate-Control`, `Cache-Groups` and `Cache-Group-Invalidation` are removed from what clients get.
@@ -219,6 +221,7 @@ impl Default for Cache {
             encode_min: ByteSize::kibibytes(1),
             tags_max: 64,
             tag_bytes_max: 128,
+            release_prefix: None,
             refill_concurrency: 4,
             strip_cache_headers: true,
         }

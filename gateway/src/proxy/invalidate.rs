@@ -8,6 +8,7 @@ use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 
 use super::{Context, Gateway};
+use crate::coherence::Token;
 use crate::policy::groups;
 use crate::policy::key::Key;
 use crate::purge::{Cause, Mode, Scope, Sequence};
@@ -52,18 +53,33 @@ impl Gateway {
         )];
         keys.extend(self.located(&resp.headers, &host));
         let invalidated = groups::invalidated(&resp.headers, &self.rules.tags);
-        let groups = match &invalidated {
-            Ok(groups) => groups.as_slice(),
+        let names_groups = invalidated
+            .as_ref()
+            .map_or(true, |groups| !groups.is_empty());
+        // First: from here on a fill asks for what has this write, so none that begins after the purge is without it.
+        let token = self.begin_write(&resp.headers, names_groups);
+        match &invalidated {
+            Ok(groups) => self.invalidate_written(&keys, groups, token).await,
             Err(bad) => {
                 // What was meant cannot be known: everything goes, rather than something stale staying.
                 tracing::error!(%bad, path = %target.path, "unreadable Cache-Group-Invalidation: purging everything");
                 self.invalidate(&[Scope::All]).await;
-                return;
             }
-        };
+        }
+        self.settle(token, names_groups).await;
+    }
+
+    /// Takes out what a write changed, but for groups that the stream has told already.
+    async fn invalidate_written(&self, keys: &[Key], groups: &[Box<str>], token: Option<Token>) {
         let mut scopes: Vec<Scope<'_>> = keys.iter().map(|key| Scope::Key(key.hash())).collect();
-        scopes.extend(groups.iter().map(|group| Scope::Tag(group)));
+        let Some(coherence) = &self.coherence else {
+            scopes.extend(groups.iter().map(|group| Scope::Tag(group)));
+            return self.invalidate(&scopes).await;
+        };
+        let unpurged = coherence.unpurged(token, groups);
+        scopes.extend(unpurged.into_iter().map(Scope::Tag));
         self.invalidate(&scopes).await;
+        coherence.purged(token, groups);
     }
 
     /// Takes out what the scopes name; other requests of this thread go on between two steps of a large group.

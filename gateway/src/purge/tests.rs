@@ -73,3 +73,43 @@ fn the_last_purge_of_an_entry_is_the_newest_that_named_it_in_any_way() {
     table.record(&[Scope::Tag("blue")]);
     assert_eq!(table.last(&page, &tags), 5);
 }
+
+#[test]
+fn an_answer_yet_to_come_is_taken_to_have_the_groups_of_the_last_one() {
+    let table = PurgeTable::new();
+    let page = key("one", "/page");
+    let red = table.record(&[Scope::Tag("red")]);
+    assert!(
+        table.may_match_since(red - 1, &page),
+        "while nothing is known every group counts"
+    );
+    assert!(!table.may_match_since(red, &page));
+    table.note_groups(&page, &["blue".into(), "green".into()]);
+    assert!(!table.may_match_since(0, &page));
+    let blue = table.record(&[Scope::Tag("blue")]);
+    assert!(table.may_match_since(blue - 1, &page));
+    table.note_groups(&page, &[]);
+    assert!(!table.may_match_since(0, &page));
+    let many: Vec<Box<str>> = (0..=GROUPS_MAX).map(|n| n.to_string().into()).collect();
+    table.note_groups(&page, &many);
+    assert!(table.may_match_since(0, &page), "too many to remember");
+    table.note_groups(&page, &[]);
+    let named = table.record(&[Scope::Key(page.hash())]);
+    assert!(table.may_match_since(named - 1, &page) && !table.may_match_since(named, &page));
+}
+
+#[test]
+fn any_groups_of_an_answer_bring_the_next_one_under_their_purges() {
+    let table = PurgeTable::new();
+    let page = key("one", "/page");
+    for count in 1..=GROUPS_MAX {
+        for round in 0..200 {
+            let tags: Vec<Box<str>> = (0..count).map(|n| format!("{round}-{n}").into()).collect();
+            table.note_groups(&page, &tags);
+            for tag in &tags {
+                let sequence = table.record(&[Scope::Tag(tag)]);
+                assert!(table.may_match_since(sequence - 1, &page), "{tags:?}");
+            }
+        }
+    }
+}

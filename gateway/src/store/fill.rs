@@ -253,13 +253,14 @@ impl FillWriter {
         self.finished = true;
         let kept = self.indexed.then(|| {
             let body = self.fill.pieces.lock().to_body();
-            let head = &self.new.head;
-            let spared = head.cost().saturating_sub(head.without_length().cost());
+            let head = self.new.head.without_length();
             let mut charge = self.charge.take();
+            let spared = self.new.head.cost().saturating_sub(head.cost());
             drop(charge.split(spared));
             let bytes = charge.bytes();
+            let complete = Object::new(self.object.id, &self.new, head, body, charge);
             self.store
-                .commit(&self.object, &self.new, body, charge)
+                .commit(&self.object, &self.new, complete)
                 .then_some(bytes)
         });
         self.fill.end(State::Complete);

@@ -4,7 +4,7 @@ use gateway::config::{Config, Overrides};
 
 const README: &str = include_str!("../../README.md");
 
-const SECTIONS: [&str; 9] = [
+const SECTIONS: [&str; 10] = [
     "admin",
     "upstream",
     "upstream.health",
@@ -14,6 +14,7 @@ const SECTIONS: [&str; 9] = [
     "cors",
     "auth",
     "loadtest",
+    "coherence",
 ];
 
 /// Setting and default of every row that has a value of TOML as its default.
@@ -33,7 +34,8 @@ fn parse(text: &str) -> Result<Config, String> {
 }
 
 /// The smallest file that is valid.
-const LEAST: &str = "upstream.nodes = [\"127.0.0.1:3001\"]\n";
+const LEAST: &str =
+    "upstream.nodes = [{ address = \"127.0.0.1:3001\", private = \"127.0.0.1:4001\" }]\n";
 
 #[test]
 fn every_setting_is_in_the_table() {
@@ -70,7 +72,7 @@ fn every_default_in_the_table_is_the_programs() {
         };
         // A section that is off unless it is there has its defaults compared with an empty one.
         let section = setting.split('.').next().unwrap_or_default();
-        let is_optional = matches!(section, "admin" | "cors");
+        let is_optional = matches!(section, "admin" | "cors" | "coherence");
         let empty = if is_optional {
             parse(&format!("{LEAST}{section} = {{}}"))
         } else {

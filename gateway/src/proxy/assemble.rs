@@ -1,0 +1,94 @@
+//! Puts the proxy together from its configuration and from what requests share.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use pingora::upstreams::peer::{HttpUpstreamRequestPolicy, PeerOptions};
+
+use super::Gateway;
+use super::keep::{self, CacheParts};
+use crate::balance::Pool;
+use crate::coherence::{Coherence, Peers};
+use crate::config::{Config, Mode, Upstream};
+use crate::encode::Encoder;
+use crate::metrics::Metrics;
+use crate::policy::cors;
+use crate::purge::Journal;
+use crate::refusals::Refusals;
+use crate::releases::Releases;
+use crate::site::Site;
+use crate::store::Store;
+
+/// What requests leave behind for the operators' calls.
+pub struct Traces {
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// The last purges.
+    pub journal: Arc<Journal>,
+    /// The last refusals to keep an answer.
+    pub refusals: Arc<Refusals>,
+}
+
+/// What is known of the data behind the origins, and of the origins themselves.
+pub struct Knowledge {
+    /// What the stream of changes tells, if it is followed.
+    pub coherence: Option<Arc<Coherence>>,
+    /// The builds that answer, if they name themselves.
+    pub releases: Option<Arc<Releases>>,
+}
+
+impl Gateway {
+    /// A proxy over a store and the origins of a pool.
+    ///
+    /// # Errors
+    /// CORS values that are no header values, or no thread for the encoder.
+    pub fn new(
+        config: Arc<Config>,
+        site: Arc<Site>,
+        store: Arc<Store>,
+        pool: Arc<Pool>,
+        traces: Traces,
+        knowledge: Knowledge,
+    ) -> anyhow::Result<Self> {
+        let encodings = keep::encodings(&config);
+        Ok(Self {
+            rules: keep::rules(&config),
+            encoder: Encoder::start(Arc::clone(&store), encodings.bytes_min)
+                .context("starting the encoder")?,
+            encodings,
+            cors: config
+                .cors
+                .as_ref()
+                .map(cors::Answers::compile)
+                .transpose()?,
+            cache: CacheParts::leak(&store, &config),
+            site,
+            store,
+            pool,
+            peer_options: peer_options(&config.upstream),
+            metrics: traces.metrics,
+            journal: traces.journal,
+            refusals: traces.refusals,
+            peers: strict(&config).map(Peers::new),
+            coherence: knowledge.coherence,
+            releases: knowledge.releases,
+            config,
+        })
+    }
+}
+
+fn strict(config: &Config) -> Option<&crate::config::Coherence> {
+    let section = config.coherence.as_ref();
+    section.filter(|section| section.mode == Mode::Strict)
+}
+
+fn peer_options(upstream: &Upstream) -> PeerOptions {
+    let mut options = PeerOptions::new();
+    options.connection_timeout = Some(upstream.connect_timeout);
+    options.total_connection_timeout = Some(upstream.connect_timeout);
+    options.read_timeout = Some(upstream.read_timeout);
+    options.write_timeout = Some(upstream.write_timeout);
+    options.idle_timeout = Some(upstream.idle_timeout);
+    options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
+    options
+}
