@@ -8,6 +8,7 @@ pub mod account;
 pub mod binaries;
 pub mod cluster;
 pub mod console;
+pub mod gateway_config;
 pub mod guardian;
 pub mod http;
 pub mod ports;
