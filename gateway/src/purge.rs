@@ -30,13 +30,11 @@ const SLOTS: usize = u16::MAX as usize;
 /// Slots of the keys that purges found, for explanations only.
 const FOUND_SLOTS: usize = 16_384;
 
-/// Slots of the groups that keys had in their last answer.
-const GROUPS_SLOTS: usize = 16_384;
-/// Groups of one key that are remembered, one in each 16 bits of a word.
+/// Keys whose groups are remembered; one more takes the place of another.
+const GROUPED_KEYS: usize = 16_384;
+/// Groups of one key that are remembered, one in each 16 bits of a word. Of a key that has more nothing is known, as of one that
+/// was never answered.
 const GROUPS_MAX: usize = 4;
-/// A key without groups. Of one that has more than are remembered, nothing is known, as of one that was never answered.
-const NO_GROUPS: u64 = u64::MAX;
-const UNKNOWN_GROUPS: u64 = 0;
 
 /// Purges by prefix that are told apart; one older than these refuses every fill that began before it.
 const PREFIXES_MAX: usize = 64;
@@ -100,8 +98,8 @@ pub struct PurgeTable {
     all: AtomicU64,
     slots: Box<[AtomicU64]>,
     found: Box<[AtomicU64]>,
-    /// The first slots of the groups that each key had, plus one.
-    groups: Box<[AtomicU64]>,
+    /// Half of a key's hash, and the first slots of the groups that it had in its last answer, plus one.
+    groups: Box<[[AtomicU64; 2]]>,
     /// The newest purge by group.
     group_newest: AtomicU64,
     prefixes: Mutex<VecDeque<RecentPrefix>>,
@@ -119,8 +117,8 @@ impl PurgeTable {
             all: AtomicU64::new(0),
             slots: (0..SLOTS).map(|_| AtomicU64::new(0)).collect(),
             found: (0..FOUND_SLOTS).map(|_| AtomicU64::new(0)).collect(),
-            groups: (0..GROUPS_SLOTS)
-                .map(|_| AtomicU64::new(UNKNOWN_GROUPS))
+            groups: (0..GROUPED_KEYS)
+                .map(|_| [AtomicU64::new(0), AtomicU64::new(0)])
                 .collect(),
             group_newest: AtomicU64::new(0),
             prefixes: Mutex::new(VecDeque::new()),
@@ -204,16 +202,20 @@ impl PurgeTable {
             || (newer(&self.prefix_newest) && self.last_prefix(key) > began)
     }
 
-    /// Remembers the groups of a key's answer.
+    /// Remembers the groups of a key's answer, if they are few.
     pub fn note_groups(&self, key: &Key, tags: &[Box<str>]) {
-        let word = match tags.len() {
-            0 => NO_GROUPS,
-            1..=GROUPS_MAX => tags.iter().fold(0, |word, tag| {
-                word << u16::BITS | (slots_of(tag.as_ref())[0] as u64 + 1)
-            }),
-            _ => UNKNOWN_GROUPS,
-        };
-        self.groups[place_of(key, GROUPS_SLOTS)].store(word, Ordering::Relaxed);
+        let [named, slots] = &self.groups[place_of(key, GROUPED_KEYS)];
+        if tags.len() > GROUPS_MAX {
+            let _ = named.compare_exchange(half_of(key), 0, Ordering::SeqCst, Ordering::SeqCst);
+            return;
+        }
+        let word = tags.iter().fold(0, |word, tag| {
+            word << u16::BITS | (slots_of(tag.as_ref())[0] as u64 + 1)
+        });
+        // Nobody's for the moment: a reader in between knows nothing.
+        named.store(0, Ordering::SeqCst);
+        slots.store(word, Ordering::SeqCst);
+        named.store(half_of(key), Ordering::SeqCst);
     }
 
     /// Whether a purge numbered above `began` may match an answer to this key that has yet to come. Its groups are taken to be
@@ -225,15 +227,15 @@ impl PurgeTable {
         if self.group_newest.load(Ordering::SeqCst) <= began {
             return false;
         }
-        let groups = self.groups[place_of(key, GROUPS_SLOTS)].load(Ordering::Relaxed);
-        match groups {
-            NO_GROUPS => false,
-            UNKNOWN_GROUPS => true,
-            _ => (0..GROUPS_MAX)
-                .map(|place| (groups >> (place as u32 * u16::BITS)) as u16)
-                .filter(|lane| *lane != 0)
-                .any(|lane| self.slots[usize::from(lane) - 1].load(Ordering::SeqCst) > began),
+        let [named, slots] = &self.groups[place_of(key, GROUPED_KEYS)];
+        if named.load(Ordering::SeqCst) != half_of(key) {
+            return true;
         }
+        let word = slots.load(Ordering::SeqCst);
+        (0..GROUPS_MAX)
+            .map(|place| (word >> (place as u32 * u16::BITS)) as u16)
+            .filter(|slot| *slot != 0)
+            .any(|slot| self.slots[usize::from(slot) - 1].load(Ordering::SeqCst) > began)
     }
 
     /// The number of the last purge that named an entry, as far as the table can tell them apart; 0 if none did.
@@ -273,6 +275,13 @@ fn slots_of<T: Hash + ?Sized>(name: &T) -> [usize; 2] {
     name.hash(&mut hasher);
     let hash = hasher.finish() as usize;
     [hash % SLOTS, hash / SLOTS % SLOTS]
+}
+
+/// Tells keys in one place apart; 0 is nobody's.
+fn half_of(key: &Key) -> u64 {
+    let hash = key.hash();
+    let half = hash.first_chunk().copied().map(u64::from_le_bytes);
+    half.unwrap_or_default().max(1)
 }
 
 fn place_of(key: &Key, places: usize) -> usize {

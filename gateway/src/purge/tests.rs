@@ -132,3 +132,16 @@ fn a_stranger_in_one_of_two_slots_refuses_nothing() {
         "{refused} of {names} fills refused for nothing"
     );
 }
+
+#[test]
+fn nothing_is_known_of_a_key_by_the_groups_of_another() {
+    let table = PurgeTable::new();
+    for n in 0..2 * GROUPED_KEYS {
+        table.note_groups(&key("one", &format!("/other/{n}")), &["other".into()]);
+    }
+    let sequence = table.record(&[Scope::Tag("red")]);
+    for n in 0..1_000 {
+        let page = key("one", &format!("/page/{n}"));
+        assert!(table.may_match_since(sequence - 1, &page), "{page}");
+    }
+}
