@@ -10,6 +10,8 @@ pub mod explain;
 pub mod gateway_process;
 pub mod live;
 pub mod load;
+pub mod loading;
+pub mod memory_limit;
 pub mod nginx;
 pub mod origin_process;
 pub mod outage;

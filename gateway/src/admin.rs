@@ -152,6 +152,7 @@ async fn status(State(admin): State<Arc<Admin>>) -> Response {
         },
         "coherence": admin.coherence.as_ref().map(|coherence| coherence.status(Moment::now())),
         "refill": admin.refills.stats(),
+        "balance": admin.pool.status(),
         "nodes": nodes,
     }))
     .into_response()

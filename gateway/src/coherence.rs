@@ -21,7 +21,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use parking_lot::Mutex;
 use serde_json::json;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
@@ -39,6 +38,7 @@ pub use token::{COHERENCE_AFTER, COHERENCE_TOKEN, Presented, cookie, presented};
 pub use writes::Writes;
 
 use crate::config::{self, Mode};
+use crate::sync::Mutex;
 
 /// Questions of other gateways that wait at a time; more are refused, and asked again.
 const QUESTIONS_MAX: usize = 1_024;

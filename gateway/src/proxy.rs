@@ -144,7 +144,7 @@ impl ProxyHttp for Gateway {
         session: &mut Session,
         ctx: &mut Context,
     ) -> Result<Box<HttpPeer>> {
-        self.choose_origin(session, ctx)
+        self.choose_origin(session, ctx).await
     }
 
     async fn upstream_request_filter(

@@ -4,6 +4,7 @@
 //! and one answered with another. An origin that comes back counts again with its first answer; a build that ended too early
 //! (its last origin was out for a moment) costs fetches and nothing else.
 
+use std::collections::{HashMap, HashSet};
 use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -13,7 +14,7 @@ use parking_lot::Mutex;
 use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
 
-use crate::balance::Pool;
+use crate::balance::{NodeId, Pool};
 use crate::purge::{Cause, Journal, Mode, Scope};
 use crate::store::{Order, Store};
 
@@ -29,34 +30,31 @@ pub struct Releases {
 
 struct State {
     /// What each origin answered with last.
-    latest: Vec<Option<Box<str>>>,
+    latest: HashMap<NodeId, Box<str>>,
     /// Builds of which something may be kept, in the order in which they came.
     live: Vec<Box<str>>,
 }
 
 impl Releases {
-    /// Knows nothing of so many origins yet.
-    pub fn new(prefix: String, origins: usize) -> Self {
+    /// Knows no build yet.
+    pub fn new(prefix: String) -> Self {
         Self {
             prefix,
             state: Mutex::new(State {
-                latest: vec![None; origins],
+                latest: HashMap::new(),
                 live: Vec::new(),
             }),
         }
     }
 
     /// An origin's answer, about to be kept, is in these groups.
-    pub fn observe(&self, origin: usize, groups: &[Box<str>]) {
+    pub fn observe(&self, origin: NodeId, groups: &[Box<str>]) {
         let Some(build) = groups.iter().find(|group| group.starts_with(&self.prefix)) else {
             return;
         };
         let state = &mut *self.state.lock();
-        let Some(latest) = state.latest.get_mut(origin) else {
-            return;
-        };
-        if latest.as_ref() != Some(build) {
-            *latest = Some(build.clone());
+        if state.latest.get(&origin) != Some(build) {
+            state.latest.insert(origin, build.clone());
         }
         if !state.live.contains(build) {
             state.live.push(build.clone());
@@ -64,14 +62,10 @@ impl Releases {
     }
 
     /// The builds that have ended; each is told once. `is_healthy` says so of each origin.
-    pub fn ended(&self, is_healthy: impl Fn(usize) -> bool) -> Vec<Box<str>> {
+    pub fn ended(&self, is_healthy: impl Fn(NodeId) -> bool) -> Vec<Box<str>> {
         let state = &mut *self.state.lock();
-        for (origin, latest) in state.latest.iter_mut().enumerate() {
-            if !is_healthy(origin) {
-                *latest = None;
-            }
-        }
-        let answering: Vec<_> = state.latest.iter().flatten().collect();
+        state.latest.retain(|origin, _| is_healthy(*origin));
+        let answering: Vec<_> = state.latest.values().collect();
         if !state.live.iter().any(|build| answering.contains(&build)) {
             return Vec::new(); // nobody answers: what there is, is needed
         }
@@ -113,7 +107,11 @@ impl ReleaseService {
     }
 
     async fn look(&self) {
-        let is_healthy = |origin: usize| self.pool.nodes()[origin].is_healthy();
+        let healthy: HashSet<_> = (self.pool.nodes().iter())
+            .filter(|node| node.is_healthy())
+            .map(|node| node.id())
+            .collect();
+        let is_healthy = |origin: NodeId| healthy.contains(&origin);
         for build in self.releases.ended(is_healthy) {
             let scopes = [Scope::Tag(&build)];
             let order = Order {
@@ -148,15 +146,15 @@ impl BackgroundService for ReleaseService {
 mod tests {
     use super::*;
 
-    fn answers(releases: &Releases, origin: usize, build: &str) {
+    fn answers(releases: &Releases, origin: u64, build: &str) {
         releases.observe(
-            origin,
+            NodeId(origin),
             &["product-2".into(), format!("release-{build}").into()],
         );
     }
 
     fn releases() -> Releases {
-        Releases::new("release-".to_owned(), 2)
+        Releases::new("release-".to_owned())
     }
 
     #[test]
@@ -176,7 +174,10 @@ mod tests {
         let releases = releases();
         answers(&releases, 0, "b");
         answers(&releases, 1, "a");
-        assert_eq!(releases.ended(|origin| origin == 0), ["release-a".into()]);
+        assert_eq!(
+            releases.ended(|origin| origin == NodeId(0)),
+            ["release-a".into()]
+        );
         answers(&releases, 1, "a");
         assert!(releases.ended(|_| true).is_empty());
         answers(&releases, 1, "b");
@@ -200,14 +201,13 @@ mod tests {
     #[test]
     fn an_answer_without_a_build_says_nothing() {
         let releases = releases();
-        releases.observe(0, &["product-2".into()]);
-        answers(&releases, 7, "of no origin");
+        releases.observe(NodeId(0), &["product-2".into()]);
         assert!(releases.ended(|_| true).is_empty());
     }
 
     #[test]
     fn builds_that_are_remembered_are_bounded() {
-        let releases = Releases::new("release-".to_owned(), 100);
+        let releases = Releases::new("release-".to_owned());
         for origin in 0..100 {
             answers(&releases, origin, &origin.to_string());
         }

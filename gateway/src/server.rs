@@ -2,7 +2,7 @@
 
 mod follow;
 
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,9 +18,9 @@ use pingora::services::background::background_service;
 use pingora::services::listening::Service;
 
 use crate::admin::{Admin, AdminService, Token};
-use crate::balance::{HealthChecks, Node, Pool};
+use crate::balance::{HealthChecks, Pool, Resolver, places};
 use crate::client::default_token_file;
-use crate::config::{Address, Config};
+use crate::config::Config;
 use crate::guard::{Bounds, Guarded};
 use crate::metrics::Metrics;
 use crate::policy::cors::Answers;
@@ -42,7 +42,7 @@ pub fn build(config: Config) -> Result<Server> {
     let site = Arc::new(Site::new(&config)?);
     let metrics = Arc::new(Metrics::new()?);
     let store = store(&config);
-    let (pool, checked) = pool(&config)?;
+    let pool = pool(&config)?;
     let conf = server_conf(&config);
     let mut server = Server::new_with_opt_and_conf(None, conf);
     server.bootstrap();
@@ -79,8 +79,7 @@ pub fn build(config: Config) -> Result<Server> {
     );
     let proxy = guarded.app();
     server.add_service(public_service(guarded, &config));
-    let checks = HealthChecks::new(checked, &config.upstream.health)?;
-    server.add_service(background_service("health checks", checks));
+    add_watches(&mut server, &config, &pool)?;
     if let Some(settings) = &config.admin {
         let listener = bind(settings.listen, "admin")?;
         let token = admin_token(settings.token_file.clone(), settings.listen)?;
@@ -127,6 +126,15 @@ fn public_service<A>(guarded: Guarded<A>, config: &Config) -> Service<Guarded<A>
     service
 }
 
+/// Health and whereabouts of the origins are looked at for as long as the gateway runs.
+fn add_watches(server: &mut Server, config: &Config, pool: &Arc<Pool>) -> Result<()> {
+    let checks = HealthChecks::new(Arc::clone(pool), &config.upstream.health)?;
+    server.add_service(background_service("health checks", checks));
+    let resolver = Resolver::new(Arc::clone(pool), &config.upstream);
+    server.add_service(background_service("name resolution", resolver));
+    Ok(())
+}
+
 fn http_options(config: &Config) -> HttpServerOptions {
     let mut options = HttpServerOptions::default();
     // Pingora counts the reuses of a connection, the setting its requests.
@@ -170,36 +178,15 @@ fn bind(address: SocketAddr, which: &str) -> Result<TcpListener> {
     TcpListener::bind(address).with_context(|| format!("binding the {which} listener to {address}"))
 }
 
-type Checked = Vec<(SocketAddr, Arc<Node>)>;
-
-fn pool(config: &Config) -> Result<(Arc<Pool>, Checked)> {
-    let mut nodes = Vec::new();
-    let mut check_at = Vec::new();
-    for node in &config.upstream.nodes {
-        let address = resolve(&node.address)?;
-        check_at.push(node.private.as_ref().map_or(Ok(address), resolve)?);
-        nodes.push(Node::new(address.to_string(), node.weight));
+fn pool(config: &Config) -> Result<Arc<Pool>> {
+    let mut found = Vec::new();
+    for (origin, node) in config.upstream.nodes.iter().enumerate() {
+        let places = places(origin, node)
+            .with_context(|| format!("resolving the origin {}", node.address))?;
+        found.extend(places);
     }
-    let pool = Arc::new(Pool::new(nodes, config.upstream.in_flight_max));
-    let checked = check_at
-        .into_iter()
-        .zip(pool.nodes().iter().cloned())
-        .collect();
-    Ok((pool, checked))
-}
-
-fn resolve(address: &Address) -> Result<SocketAddr> {
-    match address {
-        Address::Ip(address) => Ok(*address),
-        Address::Name { host, port } => {
-            let mut found = (host.as_str(), *port)
-                .to_socket_addrs()
-                .with_context(|| format!("resolving the origin {host}:{port}"))?;
-            found
-                .next()
-                .with_context(|| format!("the origin {host}:{port} has no address"))
-        }
-    }
+    let random = getrandom::u64().unwrap_or_default();
+    Ok(Arc::new(Pool::new(found, &config.upstream, random)))
 }
 
 fn admin_token(file: Option<PathBuf>, listen: SocketAddr) -> Result<Token> {

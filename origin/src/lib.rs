@@ -24,6 +24,7 @@ pub mod openapi;
 pub mod page;
 pub mod products;
 pub mod questions;
+pub mod ranked;
 pub mod release;
 pub mod reply;
 pub mod reviews;
@@ -98,6 +99,7 @@ impl App {
         )?;
         let state = AppState::new(Shared {
             db: Database::open(&config, &metrics)?,
+            ranked: ranked::Ranked::default(),
             tail,
             cache_headers: CacheHeaders::new(release_digest),
             log,
@@ -231,6 +233,7 @@ pub fn statements() -> Vec<&'static Statement> {
         &database::db::STATEMENTS,
         &health::db::STATEMENTS,
         &maintenance::db::STATEMENTS,
+        &ranked::db::STATEMENTS,
         &tail::db::STATEMENTS,
     ]
     .concat()

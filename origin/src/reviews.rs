@@ -17,7 +17,7 @@ use crate::{
     extract::{Drained, FromParameters, Parameters, Post, Query, ReviewId},
     id::Id,
     page::Page,
-    reply,
+    ranked, reply,
     routes::Route,
     state::AppState,
 };
@@ -60,9 +60,16 @@ impl FromParameters for List {
     }
 }
 
-async fn list(reads: Reads, Query(list): Query<List>) -> Result<Response> {
+async fn list(
+    State(state): State<AppState>,
+    reads: Reads,
+    Query(list): Query<List>,
+) -> Result<Response> {
     let results = match list.product_id.row() {
-        Some(row) => db::list(&reads, row, list.sort, list.page).await?,
+        Some(row) => {
+            let by_ranks = state.ranked.serves(ranked::List::Reviews, row, list.page);
+            db::list(&reads, row, list.sort, list.page, by_ranks).await?
+        }
         None => Vec::new(),
     };
     let page = model::ReviewPage {

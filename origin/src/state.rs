@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 
 use crate::{
     cache_policy::CacheHeaders, config::Config, database::Database, log_buffer::LogBuffer,
-    metrics::Metrics, tail::Tail,
+    metrics::Metrics, ranked::Ranked, tail::Tail,
 };
 
 /// The state behind every handler: one pointer to clone.
@@ -23,6 +23,8 @@ pub struct Shared {
     pub config: Config,
     /// The way to Postgres.
     pub db: Database,
+    /// Which products' pages are found by ranks.
+    pub ranked: Ranked,
     /// Tells caches what has changed.
     pub tail: Tail,
     /// Writes the cache fields of answers.

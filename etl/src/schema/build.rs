@@ -168,7 +168,12 @@ pub async fn analyze_live(
 ) -> Result<()> {
     let added = tables.iter().copied();
     let statements = added
-        .chain(["review_meta"])
+        .chain([
+            "review_meta",
+            "ranked_products",
+            "review_ranks",
+            "question_ranks",
+        ])
         .map(|table| format!("analyze shop.{table}"))
         .collect();
     side_by_side(database_url, jobs, statements).await
@@ -316,13 +321,25 @@ pub async fn check_triggers(conn: &mut PgConnection) -> Result<()> {
 /// # Errors
 /// If Postgres refuses for another reason than a lock.
 pub async fn drop_old(conn: &mut PgConnection) -> Result<bool> {
+    drop_schema(conn, "shop_old").await
+}
+
+/// Removes the tables of a load, once nobody uses them any more; says whether that could be done.
+///
+/// # Errors
+/// If Postgres refuses for another reason than a lock.
+pub async fn drop_next(conn: &mut PgConnection) -> Result<bool> {
+    drop_schema(conn, NEXT).await
+}
+
+async fn drop_schema(conn: &mut PgConnection, schema: &str) -> Result<bool> {
     let statement = format!(
         "set lock_timeout = {LOCK_TIMEOUT_MS};
-         drop schema if exists shop_old cascade;
+         drop schema if exists {schema} cascade;
          reset lock_timeout"
     );
     for _ in 0..LOCK_TRIES {
-        match run(conn, "removing the old tables", &statement).await {
+        match run(conn, &format!("removing schema {schema}"), &statement).await {
             Err(error) if is_lock_timeout(&error) => time::sleep(LOCK_PAUSE).await,
             outcome => return outcome.map(|()| true),
         }

@@ -1,90 +1,174 @@
-//! Active health checks: pingora-load-balancing runs them, our nodes take the verdicts.
+//! Active health checks: each node is asked at its own pace, and takes the verdict.
 
-use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use pingora::Result;
 use pingora::http::RequestHeader;
 use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
+use pingora_load_balancing::Backend;
 use pingora_load_balancing::health_check::{HealthCheck, HttpHealthCheck, TcpHealthCheck};
-use pingora_load_balancing::{Backend, Backends, discovery};
+use tokio::task::JoinSet;
 
+use super::Pool;
 use super::node::Node;
 use crate::config;
 
-/// Checks every node in turn, for as long as the gateway runs.
+/// Checks every node, for as long as the gateway runs.
 pub struct HealthChecks {
-    backends: Backends,
-    checked: Vec<(Backend, Arc<Node>)>,
-    interval: Duration,
+    pool: Arc<Pool>,
+    settings: config::Health,
+    check: Arc<dyn HealthCheck + Send + Sync>,
+}
+
+/// A row of equal results.
+#[derive(Debug, Default)]
+struct Row {
+    passed: bool,
+    length: usize,
+}
+
+impl Row {
+    /// Adds a result; the new verdict, if it turns the one that stands.
+    fn add(&mut self, passed: bool, is_healthy: bool, health: &config::Health) -> Option<bool> {
+        if self.passed != passed {
+            self.length = 0;
+        }
+        self.passed = passed;
+        self.length = self.length.saturating_add(1);
+        let enough = if passed { health.rise } else { health.fall };
+        (passed != is_healthy && self.length >= enough).then_some(passed)
+    }
 }
 
 impl HealthChecks {
-    /// Checks each node at the address beside it, which may be a private one.
+    /// Checks the nodes of a pool, each where its place says.
     ///
     /// # Errors
     /// A path that is no request target.
-    pub fn new(checked: Vec<(SocketAddr, Arc<Node>)>, health: &config::Health) -> Result<Self> {
-        let mut checks = Vec::with_capacity(checked.len());
-        for (address, node) in checked {
-            checks.push((Backend::new(&address.to_string())?, node));
-        }
-        let addresses: BTreeSet<Backend> =
-            checks.iter().map(|(backend, _)| backend.clone()).collect();
-        let mut backends = Backends::new(discovery::Static::new(addresses));
-        backends.set_health_check(health_check(health)?);
+    pub fn new(pool: Arc<Pool>, health: &config::Health) -> Result<Self> {
         Ok(Self {
-            backends,
-            checked: checks,
-            interval: health.interval,
+            pool,
+            settings: health.clone(),
+            check: health_check(health)?,
         })
     }
 
-    async fn round(&self) {
-        self.backends.run_health_check(true).await;
-        for (backend, node) in &self.checked {
-            node.set_healthy(self.backends.ready(backend));
+    async fn watch(
+        pool: Arc<Pool>,
+        node: Arc<Node>,
+        check: Arc<dyn HealthCheck + Send + Sync>,
+        settings: config::Health,
+    ) {
+        let Ok(backend) = Backend::new(&node.place().check_at.to_string()) else {
+            return; // an address that was parsed before
+        };
+        let mut row = Row::default();
+        while !node.is_gone() {
+            let result = tokio::time::timeout(settings.timeout, check.check(&backend)).await;
+            let passed = matches!(result, Ok(Ok(())));
+            if let Some(verdict) = row.add(passed, node.is_healthy(), &settings) {
+                node.set_healthy(verdict, Instant::now());
+            }
+            let pause = jittered(settings.interval, settings.jitter_percent, pool.random());
+            tokio::time::sleep(pause).await;
         }
     }
 }
 
-fn health_check(health: &config::Health) -> Result<Box<dyn HealthCheck + Send + Sync>> {
+/// The interval, up to so many percent longer or shorter.
+fn jittered(interval: Duration, percent: u32, random: u64) -> Duration {
+    let width = interval * (2 * percent) / 100;
+    let share = u32::try_from(random >> 32).unwrap_or_default();
+    let part = (width.as_nanos() * u128::from(share)) >> 32;
+    let part = Duration::from_nanos(u64::try_from(part).unwrap_or(u64::MAX));
+    interval - width / 2 + part
+}
+
+fn health_check(health: &config::Health) -> Result<Arc<dyn HealthCheck + Send + Sync>> {
     let Some(path) = &health.path else {
         let mut check = TcpHealthCheck::new();
-        check.consecutive_success = health.rise;
-        check.consecutive_failure = health.fall;
         check.peer_template.options.connection_timeout = Some(health.timeout);
-        return Ok(check);
+        return Ok(Arc::new(*check));
     };
     let mut check = HttpHealthCheck::new("health", false);
-    check.consecutive_success = health.rise;
-    check.consecutive_failure = health.fall;
     check.reuse_connection = true;
     check.peer_template.options.connection_timeout = Some(health.timeout);
     check.peer_template.options.read_timeout = Some(health.timeout);
     check.req = RequestHeader::build("GET", path.as_bytes(), Some(1))?;
     check.req.insert_header("Host", "health")?;
-    Ok(Box::new(check))
+    Ok(Arc::new(check))
 }
 
 #[async_trait]
 impl BackgroundService for HealthChecks {
     async fn start(&self, mut shutdown: ShutdownWatch) {
-        if let Err(error) = self.backends.update(|_| {}).await {
-            tracing::error!(%error, "health checks cannot start");
-            return;
-        }
-        let mut rounds = tokio::time::interval(self.interval);
+        let mut rounds = tokio::time::interval(self.settings.interval);
         rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut watched = HashSet::new();
+        let mut watches = JoinSet::new(); // dropped at the end, which ends them
         loop {
             tokio::select! {
                 _ = shutdown.changed() => return,
-                _ = rounds.tick() => self.round().await,
+                _ = rounds.tick() => {}
             }
+            let nodes = self.pool.nodes();
+            watched.retain(|id| nodes.iter().any(|node| node.id() == *id));
+            for node in nodes.iter() {
+                if watched.insert(node.id()) {
+                    watches.spawn(Self::watch(
+                        Arc::clone(&self.pool),
+                        Arc::clone(node),
+                        Arc::clone(&self.check),
+                        self.settings.clone(),
+                    ));
+                }
+            }
+            while watches.try_join_next().is_some() {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_verdict_turns_after_so_many_equal_results_in_a_row() {
+        let health = config::Health {
+            fall: 3,
+            rise: 2,
+            ..config::Health::default()
+        };
+        let mut row = Row::default();
+        let mut is_healthy = true;
+        let mut verdicts = Vec::new();
+        for passed in [
+            false, false, true, false, false, false, false, true, false, true, true,
+        ] {
+            if let Some(verdict) = row.add(passed, is_healthy, &health) {
+                is_healthy = verdict;
+            }
+            verdicts.push(is_healthy);
+        }
+        let expected = [
+            true, true, true, true, true, false, false, false, false, false, true,
+        ];
+        assert_eq!(verdicts, expected);
+    }
+
+    #[test]
+    fn pauses_are_spread_around_the_interval_and_not_beyond() {
+        let interval = Duration::from_millis(500);
+        assert_eq!(jittered(interval, 0, u64::MAX), interval);
+        assert_eq!(jittered(interval, 10, 0), Duration::from_millis(450));
+        let longest = jittered(interval, 10, u64::MAX);
+        assert!(
+            longest > Duration::from_millis(549) && longest <= Duration::from_millis(550),
+            "{longest:?}"
+        );
     }
 }

@@ -39,6 +39,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(2);
 const SPREAD: Duration = Duration::from_millis(20);
 /// Bytes of the answer to a probe at most.
 const PROBED_BYTES_MAX: usize = 64 * 1024;
+/// The reason for making everything stale that every first stream has.
+const NO_POSITION: &str = "position";
 /// How often it is looked whether the lease has run out.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -207,14 +209,18 @@ impl Follower {
     }
 
     /// Purges what a message tells, then takes its position: the order on which everything rests.
-    async fn hear(&self, message: &Message) -> Result<(), BadEvent> {
+    pub(super) async fn hear(&self, message: &Message) -> Result<(), BadEvent> {
         let Some(told) = Told::read(message)? else {
             return Ok(());
         };
         self.coherence.prepare(&told);
         match &told.news {
             News::Everything { reason } => {
-                tracing::warn!(%reason, "everything that is kept is out of date");
+                if &**reason == NO_POSITION {
+                    tracing::info!("what came before the stream is out of date");
+                } else {
+                    tracing::warn!(%reason, "everything that is kept is out of date");
+                }
                 self.purge(&[Scope::All], self.expiry()).await;
             }
             News::Changes(transactions) => {
@@ -271,9 +277,11 @@ impl Follower {
                 Ok(Some(probed)) => self.coherence.answered(sent, probed, Moment::now()),
                 Ok(None) => self.coherence.metrics.probe_failures.inc(),
                 Err(_) => {
-                    // There is still time to get a lease from another origin before this one's is over.
                     self.coherence.metrics.probe_failures.inc();
-                    return Ended::Unanswered;
+                    // While there is a lease there is still time to get the next one from another origin.
+                    if self.coherence.unleased_for(Moment::now()).is_none() {
+                        return Ended::Unanswered;
+                    }
                 }
             }
             let now = Moment::now();

@@ -1,3 +1,5 @@
+mod interleavings;
+
 use std::time::Duration;
 
 use prometheus::Registry;

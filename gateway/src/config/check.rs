@@ -7,15 +7,38 @@ use http::{HeaderName, HeaderValue};
 
 use super::route::{Segment, segments};
 use super::{Address, ByteSize, Config, canonical_host};
+use crate::policy::auth::Tokens;
 use crate::policy::vary::Coding;
 
-/// One broken rule: the setting, and what is wrong with it.
-pub(super) type Finding = (String, String);
+/// One broken rule.
+pub(super) struct Finding {
+    /// The setting that breaks it.
+    pub(super) key: String,
+    /// Another setting that the rule is about too, or nothing.
+    beside: &'static str,
+    /// What is wrong, and what would be right.
+    pub(super) message: String,
+}
 
 /// Streams to follow, and other gateways to wait for, at most.
 const FOLLOWED_MAX: u64 = 64;
 
-struct Check {
+impl Finding {
+    /// Whether the rule is about this setting, one below it, or the one above it.
+    pub(super) fn is_about(&self, key: &str) -> bool {
+        let holds = |above: &str, below: &str| {
+            !above.is_empty()
+                && below
+                    .strip_prefix(above)
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        };
+        let related = |own: &str| holds(own, key) || holds(key, own);
+        related(&self.key) || related(self.beside)
+    }
+}
+
+/// What the rules found.
+pub(super) struct Check {
     findings: Vec<Finding>,
 }
 
@@ -37,12 +60,49 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
     check.findings
 }
 
+/// Looks at the files that the settings name.
+pub(super) fn files(config: &Config) -> Vec<Finding> {
+    let mut check = Check {
+        findings: Vec::new(),
+    };
+    if let (true, Some(file)) = (config.auth.required, &config.auth.tokens_file) {
+        let name = file.display();
+        match std::fs::read_to_string(file) {
+            Err(error) => check.report(
+                "auth.tokens_file",
+                format!("{name} cannot be read: {error}"),
+            ),
+            Ok(text) => {
+                if let Err(bad) = Tokens::parse(&text) {
+                    check.report("auth.tokens_file", format!("{name}: {bad}"));
+                }
+            }
+        }
+    }
+    check.findings
+}
+
 impl Check {
-    fn report(&mut self, key: &str, message: impl Into<String>) {
-        self.findings.push((key.to_owned(), message.into()));
+    pub(super) fn report(&mut self, key: &str, message: impl Into<String>) {
+        self.report_beside(key, "", message);
     }
 
-    fn within<T: PartialOrd + std::fmt::Display>(&mut self, key: &str, value: T, min: T, max: T) {
+    /// Reports a rule between two settings.
+    fn report_beside(&mut self, key: &str, beside: &'static str, message: impl Into<String>) {
+        self.findings.push(Finding {
+            key: key.to_owned(),
+            beside,
+            message: message.into(),
+        });
+    }
+
+    pub(super) fn within<T: PartialOrd + std::fmt::Display>(
+        &mut self,
+        key: &str,
+        value: T,
+        min: T,
+        max: T,
+    ) {
         if value < min || value > max {
             self.report(key, format!("{value} is not between {min} and {max}"));
         }
@@ -60,14 +120,16 @@ impl Check {
             return;
         };
         if admin.listen == config.listen && admin.listen.port() != 0 {
-            self.report(
+            self.report_beside(
                 "admin.listen",
+                "listen",
                 "the same address as `listen`; operators need one of their own",
             );
         }
         if !is_loopback(admin.listen.ip()) && admin.token_file.is_none() {
-            self.report(
+            self.report_beside(
                 "admin.token_file",
+                "admin.listen",
                 format!(
                     "required, as {} can be reached from other machines",
                     admin.listen
@@ -127,6 +189,7 @@ impl Check {
         self.positive("upstream.health.timeout", health.timeout);
         self.within("upstream.health.fall", health.fall, 1, 100);
         self.within("upstream.health.rise", health.rise, 1, 100);
+        self.balance(upstream);
     }
 
     fn cache(&mut self, config: &Config) {
@@ -145,8 +208,9 @@ impl Check {
             ByteSize(1 << 40),
         );
         if cache.object_max.0 == 0 || cache.object_max > cache.budget {
-            self.report(
+            self.report_beside(
                 "cache.object_max",
+                "cache.budget",
                 format!(
                     "{} is not between 1B and the budget of {}",
                     cache.object_max, cache.budget
@@ -169,8 +233,9 @@ impl Check {
         self.positive("cache.lock_wait", cache.lock_wait);
         self.positive("cache.lock_age", cache.lock_age);
         if cache.marked_only && cache.targeted.is_empty() {
-            self.report(
+            self.report_beside(
                 "cache.marked_only",
+                "cache.targeted",
                 "needs a field in `targeted`, else nothing is ever kept",
             );
         }
@@ -244,7 +309,11 @@ impl Check {
             }
         }
         if http.drop_trailing_slash && !http.collapse_slashes {
-            self.report("http.drop_trailing_slash", "needs collapse_slashes = true");
+            self.report_beside(
+                "http.drop_trailing_slash",
+                "http.collapse_slashes",
+                "needs collapse_slashes = true",
+            );
         }
     }
 
@@ -287,7 +356,11 @@ impl Check {
 
     fn tokens(&mut self, config: &Config) {
         if config.auth.required && config.auth.tokens_file.is_none() {
-            self.report("auth.tokens_file", "required, as `auth.required` is true");
+            self.report_beside(
+                "auth.tokens_file",
+                "auth.required",
+                "required, as `auth.required` is true",
+            );
         }
         for (index, token) in config.loadtest.loaderio_tokens.iter().enumerate() {
             let digits = token.strip_prefix("loaderio-").unwrap_or_default();

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::kind::{Address, duration};
 
 /// `[coherence]`: what is kept is fresh until the data changes, as the origins' stream of changes tells.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Coherence {
     /// Private listeners of origins to follow, one at a time; empty means those of the nodes.
@@ -35,7 +36,7 @@ pub struct Coherence {
 }
 
 /// What a gateway does when it cannot know whether an entry is up to date.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// It answers, for a short time without asking, and says so.

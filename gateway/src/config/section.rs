@@ -7,18 +7,22 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use http::{HeaderName, Method};
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-use super::kind::{Address, ByteSize, duration, header_names, methods, some_header_names};
+use super::balance::{Algorithm, Ejection};
+use super::kind::{Address, ByteSize, duration};
+use super::text;
 use crate::policy::vary::Coding;
 
 /// `[admin]`: the operators' listener.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Admin {
     /// Its address; loopback by default.
     pub listen: SocketAddr,
     /// A file whose first line is the bearer token; required unless `listen` is a loopback address.
+    #[schemars(example = "/etc/gateway/admin.token")]
     pub token_file: Option<PathBuf>,
 }
 
@@ -32,10 +36,11 @@ impl Default for Admin {
 }
 
 /// `[upstream]`: the origins and how they are reached.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Upstream {
     /// The origins; never empty in a checked configuration.
+    #[schemars(example = ["127.0.0.1:3001"])]
     pub nodes: Vec<Node>,
     /// How long a connection may take to come up.
     #[serde(deserialize_with = "duration")]
@@ -55,6 +60,25 @@ pub struct Upstream {
     pub attempts: usize,
     /// Requests in flight at one origin at most.
     pub in_flight_max: usize,
+    /// Which origin a request goes to.
+    pub balance: Algorithm,
+    /// How long an origin that comes in takes to get its whole share.
+    #[serde(deserialize_with = "duration")]
+    pub slow_start: Duration,
+    /// Requests that wait at most while every origin is at `in_flight_max`.
+    pub queue_max: usize,
+    /// How long one of them may wait.
+    #[serde(deserialize_with = "duration")]
+    pub queue_wait: Duration,
+    /// With a smaller share of usable origins all of them are used, in percent.
+    pub panic_percent: u32,
+    /// Further attempts at most, in percent of the requests.
+    pub retry_percent: u32,
+    /// Time between two looks at the addresses of names.
+    #[serde(deserialize_with = "duration")]
+    pub resolve_interval: Duration,
+    /// Origins whose requests fail.
+    pub ejection: Ejection,
     /// Active health checks.
     pub health: Health,
 }
@@ -70,13 +94,21 @@ impl Default for Upstream {
             pool_size: 64,
             attempts: 3,
             in_flight_max: 256,
+            balance: Algorithm::LeastConnections,
+            slow_start: Duration::from_secs(5),
+            queue_max: 128,
+            queue_wait: Duration::from_millis(30),
+            panic_percent: 25,
+            retry_percent: 20,
+            resolve_interval: Duration::from_secs(30),
+            ejection: Ejection::default(),
             health: Health::default(),
         }
     }
 }
 
 /// One origin: `"HOST:PORT"`, or a table with more.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Node {
     /// Where it serves.
     pub address: Address,
@@ -97,14 +129,17 @@ impl From<Address> for Node {
 }
 
 /// `[upstream.health]`: active health checks.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Health {
     /// The path asked for, on a node's private listener if it has one; without a path a connection is the check.
+    #[schemars(example = "/readyz")]
     pub path: Option<String>,
     /// Time between two checks of one origin.
     #[serde(deserialize_with = "duration")]
     pub interval: Duration,
+    /// How much longer or shorter that time is at random, in percent, so that gateways do not ask in step.
+    pub jitter_percent: u32,
     /// How long one check may take.
     #[serde(deserialize_with = "duration")]
     pub timeout: Duration,
@@ -119,6 +154,7 @@ impl Default for Health {
         Self {
             path: None,
             interval: Duration::from_millis(500),
+            jitter_percent: 10,
             timeout: Duration::from_millis(500),
             fall: 2,
             rise: 1,
@@ -127,7 +163,7 @@ impl Default for Health {
 }
 
 /// `[cache]`: what is kept and under which rules.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Cache {
     /// The cache's name in `Cache-Status`.
@@ -166,14 +202,16 @@ pub struct Cache {
     #[serde(deserialize_with = "duration")]
     pub heuristic_max: Duration,
     /// Targeted fields that win over `Cache-Control` (RFC 9213), the first present one first.
-    #[serde(deserialize_with = "header_names")]
+    #[serde(with = "text::header_names")]
+    #[schemars(with = "Vec<String>")]
     pub targeted: Vec<HeaderName>,
     /// Whether only responses with a targeted field that says `public` are kept.
     pub marked_only: bool,
     /// What `Cache-Control` of a request does; by default obeyed only when there are no routes.
     pub client_directives: ClientDirectives,
     /// Request headers a response may vary on; left out means any.
-    #[serde(deserialize_with = "some_header_names")]
+    #[serde(with = "text::some_header_names")]
+    #[schemars(with = "Option<Vec<String>>", example = ["Accept-Language"])]
     pub vary: Option<Vec<HeaderName>>,
     /// Whether a response with `Set-Cookie` and a stated lifetime may be kept; by default only when there are no routes.
     pub store_set_cookie: bool,
@@ -229,7 +267,7 @@ impl Default for Cache {
 }
 
 /// What `Cache-Control` (and `Pragma`) of a request does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ClientDirectives {
     /// Nothing: a client cannot make the cache ask the origin.
@@ -239,7 +277,7 @@ pub enum ClientDirectives {
 }
 
 /// `[limits]`: bounds on clients and on memory for each of them.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Connections at most.
@@ -299,10 +337,11 @@ impl Default for Limits {
 }
 
 /// `[http]`: how request targets and hosts are read.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Http {
     /// The host in every cache key, whatever the request says; left out means the request's own.
+    #[schemars(example = "shop.example")]
     pub host: Option<String>,
     /// Hosts that are served; empty means any valid one.
     pub hosts: Vec<String>,
@@ -330,13 +369,14 @@ impl Default for Http {
 }
 
 /// `[cors]`: cross-origin answers given by the gateway itself.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Cors {
     /// `Access-Control-Allow-Origin`: `*` or one origin.
     pub allow_origin: String,
     /// `Access-Control-Allow-Methods`.
-    #[serde(deserialize_with = "methods")]
+    #[serde(with = "text::methods")]
+    #[schemars(with = "Vec<String>")]
     pub allow_methods: Vec<Method>,
     /// `Access-Control-Allow-Headers`.
     pub allow_headers: Vec<String>,
@@ -360,17 +400,18 @@ impl Default for Cors {
 }
 
 /// `[auth]`: one switch for everything the gateway serves.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Auth {
     /// Whether a known token is required.
     pub required: bool,
     /// A file with one token a line; empty lines and lines that start with `#` are skipped.
+    #[schemars(example = "/etc/gateway/tokens")]
     pub tokens_file: Option<PathBuf>,
 }
 
 /// `[loadtest]`: verification of load-test services.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LoadTest {
     /// loader.io tokens, each whole: `loaderio-` and lower-case hexadecimal digits. They are public.

@@ -8,7 +8,7 @@ use http::HeaderMap;
 use super::coherent::Standing;
 use super::encoded::Chosen;
 use super::refresh::Pinned;
-use crate::balance::Lease;
+use crate::balance::{Lease, NodeId};
 use crate::policy::key::Key;
 use crate::policy::request::{Bypass, Demand};
 use crate::policy::route::Target;
@@ -42,7 +42,7 @@ pub struct Context {
     /// The place at the origin; replaced at each attempt, given back at the end of the origin's answer or of the request.
     pub(super) lease: Option<Lease>,
     /// Nodes tried so far.
-    pub(super) tried: Vec<usize>,
+    pub(super) tried: Vec<NodeId>,
     /// The origin's answer has begun: no other attempt may follow.
     pub(super) answer_begun: bool,
     /// Its status.

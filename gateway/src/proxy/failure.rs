@@ -1,12 +1,15 @@
 //! What follows when an origin fails: another attempt, a stale answer, or a problem document.
 
+use std::io;
 use std::time::Instant;
 
 use http::Method;
+use nix::errno::Errno;
 use pingora::proxy::{FailToProxy, Session};
 use pingora::{Error, ErrorSource, ErrorType};
 
 use super::{Context, Gateway, interim};
+use crate::balance::Outcome;
 use crate::error::{self, Problem};
 
 impl Gateway {
@@ -16,8 +19,10 @@ impl Gateway {
         mut error: Box<Error>,
         ctx: &mut Context,
     ) -> Box<Error> {
-        self.eject(ctx);
-        let again = self.attempts_left(ctx);
+        if !is_out_of_descriptors(&error) {
+            self.note_outcome(ctx, Outcome::Unreachable);
+        }
+        let again = self.may_retry(ctx);
         error.set_retry(again);
         self.note_unless(again, &error, ctx);
         error
@@ -33,13 +38,18 @@ impl Gateway {
         self.invalidate_unknown(session, ctx);
         let from_origin = *error.esource() == ErrorSource::Upstream;
         let in_time = *error.etype() != ErrorType::ReadTimedout;
-        if from_origin && in_time {
-            self.eject(ctx);
+        if from_origin {
+            let outcome = if in_time {
+                Outcome::Broke
+            } else {
+                Outcome::Late
+            };
+            self.note_outcome(ctx, outcome);
         }
         // Safe methods only: a PUT of a counter counts again each time. And only while the client has seen nothing.
         let safe = matches!(session.req_header().method, Method::GET | Method::HEAD);
         let unanswered = !ctx.answer_begun && !interim::has_answered(session);
-        let again = safe && unanswered && from_origin && in_time && self.attempts_left(ctx);
+        let again = safe && unanswered && from_origin && in_time && self.may_retry(ctx);
         error.set_retry(again);
         if from_origin {
             self.note_unless(again, &error, ctx);
@@ -47,14 +57,17 @@ impl Gateway {
         error
     }
 
-    fn eject(&self, ctx: &Context) {
+    /// Notes what a request's end says of its origin.
+    pub(super) fn note_outcome(&self, ctx: &Context, outcome: Outcome) {
         if let Some(lease) = &ctx.lease {
-            self.pool.eject(lease.index(), Instant::now());
+            self.pool.note(lease.node(), outcome, Instant::now());
         }
     }
 
-    fn attempts_left(&self, ctx: &Context) -> bool {
-        ctx.tried.len() < self.config.upstream.attempts.min(self.pool.nodes().len())
+    /// Whether another attempt follows; asked last, as it takes that attempt from the budget.
+    fn may_retry(&self, ctx: &Context) -> bool {
+        self.pool
+            .may_retry(&ctx.tried, self.config.upstream.attempts)
     }
 
     /// Whether what is stale answers: in place of a failure, or while a refresh runs when there is none.
@@ -95,4 +108,11 @@ impl Gateway {
             can_reuse_downstream: false,
         }
     }
+}
+
+/// Whether the gateway had no descriptor left for a connection, which says nothing about the origin.
+fn is_out_of_descriptors(error: &Error) -> bool {
+    let cause = error.root_cause().downcast_ref::<io::Error>();
+    let code = cause.and_then(io::Error::raw_os_error);
+    code.is_some_and(|code| [Errno::EMFILE as i32, Errno::ENFILE as i32].contains(&code))
 }

@@ -137,7 +137,7 @@ impl Gateway {
                 }
                 ctx.negotiated = self.encodings.allows(resp.status, &resp.headers);
                 if let (Some(releases), Some(place)) = (&self.releases, &ctx.lease) {
-                    releases.observe(place.index(), &lifetime.tags);
+                    releases.observe(place.node().id(), &lifetime.tags);
                 }
                 let plan = FillPlan {
                     key,

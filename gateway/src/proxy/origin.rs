@@ -12,6 +12,7 @@ use pingora::{Error, ErrorType, Result};
 use pingora_cache::CachePhase;
 
 use super::{Context, Gateway, framing, interim};
+use crate::balance::Outcome;
 use crate::policy::time::http_date;
 
 impl Gateway {
@@ -19,14 +20,15 @@ impl Gateway {
     ///
     /// # Errors
     /// What the fetch that was waited for came to, or 503 when no origin takes one more request.
-    pub(super) fn choose_origin(
+    pub(super) async fn choose_origin(
         &self,
         session: &Session,
         ctx: &mut Context,
     ) -> Result<Box<HttpPeer>> {
         ctx.lease = None; // the place of the attempt before is free
         self.leave_herd(session, ctx)?;
-        let lease = self.pool.pick(&ctx.tried, Instant::now()).map_err(|none| {
+        let leased = self.pool.lease(&ctx.tried, Instant::now()).await;
+        let lease = leased.map_err(|none| {
             self.metrics.shed.inc();
             ctx.shed = true;
             self.note_failure(ctx, StatusCode::SERVICE_UNAVAILABLE);
@@ -34,7 +36,7 @@ impl Gateway {
         })?;
         let mut peer = HttpPeer::new(lease.node().address(), false, String::new());
         peer.options = self.peer_options.clone();
-        ctx.tried.push(lease.index());
+        ctx.tried.push(lease.node().id());
         ctx.lease = Some(lease);
         ctx.standing.spend();
         ctx.began = self.store.sequence();
@@ -79,6 +81,7 @@ impl Gateway {
         }
         ctx.answer_begun = true;
         ctx.upstream_status = Some(resp.status.as_u16());
+        self.note_outcome(ctx, Outcome::of_status(resp.status));
         if !resp.headers.contains_key(DATE) {
             resp.insert_header(DATE, http_date(SystemTime::now()))?;
         }

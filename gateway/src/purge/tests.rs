@@ -113,3 +113,22 @@ fn any_groups_of_an_answer_bring_the_next_one_under_their_purges() {
         }
     }
 }
+
+#[test]
+fn a_stranger_in_one_of_two_slots_refuses_nothing() {
+    let table = PurgeTable::new();
+    let (names, strangers) = (200_u64, 2_000_u64);
+    for stranger in 0..strangers {
+        table.record(&[Scope::Tag(&format!("stranger {stranger}"))]);
+    }
+    let refused = (0..names).filter(|name| {
+        let tags = [format!("name {name}").into()];
+        table.is_purged_since(0, &key("one", &format!("/{name}")), &tags)
+    });
+    // Three names each, which share a slot with some stranger in one case of seventeen, and both in one of three hundred.
+    let refused = refused.count();
+    assert!(
+        refused <= 8,
+        "{refused} of {names} fills refused for nothing"
+    );
+}

@@ -64,7 +64,7 @@ fn add_releases(
     shared: &Shared<'_>,
 ) -> Option<Arc<Releases>> {
     let prefix = config.cache.release_prefix.clone()?;
-    let releases = Arc::new(Releases::new(prefix, shared.pool.nodes().len()));
+    let releases = Arc::new(Releases::new(prefix));
     let service = ReleaseService::new(
         Arc::clone(&releases),
         Arc::clone(shared.pool),

@@ -7,7 +7,7 @@ import { mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync }
 import { connect, createServer } from 'node:net'
 import { arch, availableParallelism, cpus, release, tmpdir, type } from 'node:os'
 import { join } from 'node:path'
-import { pathToFileURL } from 'node:url'
+import { fileURLToPath, pathToFileURL } from 'node:url'
 
 const READY_MAX_MS = 20_000
 
@@ -98,7 +98,8 @@ function keep (dir, lines) {
   const sorted = Object.fromEntries(Object.entries(results).sort(([one], [other]) => one < other ? -1 : 1))
   writeFileSync(join(dir, 'results.json'), JSON.stringify(sorted, null, 1) + '\n')
   writeFileSync(join(dir, 'summary.md'), lines.join('\n') + '\n')
-  const commit = execFileSync('git', ['describe', '--always', '--dirty'], { cwd: dir, encoding: 'utf8' }).trim()
+  const here = { cwd: fileURLToPath(new URL('.', import.meta.url)), encoding: 'utf8' }
+  const commit = execFileSync('git', ['describe', '--always', '--dirty'], here).trim()
   writeFileSync(join(dir, 'README.md'), `# A run
 
 - command: \`ops/lab/http-cache-tests --keep ${dir}\`

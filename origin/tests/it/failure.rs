@@ -87,6 +87,11 @@ async fn without_postgres_every_request_is_503_fast_and_all_is_well_soon_after_i
     blocking(|| cluster.cluster().start()).await;
     let back = Instant::now();
     serves(&app).await;
+    // Reads and writes find out each for themselves.
+    TestApp::until("the origin takes writes", async || {
+        app.put("/reviews/5/helpful").await.status == 204
+    })
+    .await;
     assert!(
         back.elapsed() < Duration::from_secs(5),
         "{:?}",

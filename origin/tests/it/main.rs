@@ -5,6 +5,7 @@
 mod answers;
 mod bad_values;
 mod bodies;
+mod buffers;
 mod cart;
 mod conventions;
 mod described;
@@ -23,6 +24,7 @@ mod plans;
 mod products;
 mod program;
 mod questions;
+mod ranks;
 mod raw;
 mod read_links;
 mod replicas;

@@ -6,11 +6,11 @@ use super::{
     asked_after, caught_up, following, leased, metric, pages, settings, standing, unleased, write,
 };
 use crate::support::{
-    FakeOrigin, FakeTail, Gate, Gateway, Probes, Reply, assert_hit, assert_miss, expire, get, until,
+    FakeOrigin, FakeTail, Gate, Gateway, Probes, Reply, assert_hit, assert_miss, get, until,
 };
 
 /// A short lease, so that tests can wait for its end.
-const SHORT: &str = "lease = \"200ms\"";
+const SHORT: &str = "lease = \"500ms\"";
 
 #[tokio::test]
 async fn a_probe_that_went_elsewhere_grants_nothing() {
@@ -187,6 +187,11 @@ async fn own_writes_are_read_back_without_a_lease_too() {
     }
 }
 
+/// The last lease is over: nobody can see that from outside.
+async fn over(since: Instant, length: Duration) {
+    until("the lease is over", || async { since.elapsed() > length }).await;
+}
+
 #[tokio::test]
 async fn a_lease_ends_while_the_process_is_stopped() {
     let (origin, tail) = (pages().await, FakeTail::start("a").await);
@@ -197,7 +202,7 @@ async fn a_lease_ends_while_the_process_is_stopped() {
     assert_hit(&client.get("/a").await);
     gateway.freeze().await;
     let stopped = tokio::spawn(async move { client.get("/a").await });
-    expire(Duration::from_millis(400)).await;
+    over(Instant::now(), Duration::from_millis(450)).await;
     tail.probes(Probes::Refused);
     gateway.signal("CONT");
     let read = stopped.await.unwrap();
@@ -223,7 +228,7 @@ async fn an_ending_gateway_has_no_lease_beyond_the_one_it_had() {
     .await;
     gateway.terminate();
     until("nothing is followed any more", || async { tail.is_left() }).await;
-    expire(Duration::from_millis(200)).await;
+    over(Instant::now(), Duration::from_millis(250)).await;
     gate.open();
     assert_eq!(fetching.await.unwrap().text(), "page");
     let read = waiting.answer(&get("/a")).await;

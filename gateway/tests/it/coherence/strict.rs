@@ -7,7 +7,7 @@ use crate::support::{
     FakeOrigin, FakeTail, Gateway, Probes, Reply, assert_hit, assert_miss, assert_problem,
 };
 
-const STRICT: &str = "mode = \"strict\"\nlease = \"200ms\"";
+const STRICT: &str = "mode = \"strict\"\nlease = \"500ms\"";
 
 #[tokio::test]
 async fn with_a_lease_it_is_a_cache_like_any_other() {
