@@ -2,11 +2,13 @@
 
 pub mod answer;
 pub mod client;
+pub mod consistency;
 pub mod database;
 pub mod dice;
 pub mod exchange;
 pub mod explain;
 pub mod gateway_process;
+pub mod live;
 pub mod load;
 pub mod loading;
 pub mod memory_limit;
@@ -16,11 +18,14 @@ pub mod outage;
 pub mod paced;
 pub mod pgbench;
 pub mod program;
+pub mod relay;
 pub mod report;
 pub mod running;
 pub mod scripted;
 pub mod shop;
+pub mod sql;
 pub mod statement;
 pub mod timeline;
 pub mod verdict;
 pub mod writers;
+pub mod zipf;

@@ -20,8 +20,8 @@ use crate::paced::becomes_true;
 use crate::program::Program;
 use crate::running::{open_to_others, sibling};
 
-const DATABASE: &str = "atelier";
-const GATEWAY_CONFIG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../ops/shop.toml");
+pub(crate) const DATABASE: &str = "atelier";
+pub(crate) const GATEWAY_CONFIG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../ops/shop.toml");
 const READY_LIMIT: Duration = Duration::from_secs(30);
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 
@@ -150,7 +150,7 @@ pub fn kill_server(cluster: &Cluster) -> Result<()> {
 }
 
 /// Creates the schema, and generates and loads the data.
-fn fill(dir: &Path, owner_url: &str, products: u64) -> Result<()> {
+pub(crate) fn fill(dir: &Path, owner_url: &str, products: u64) -> Result<()> {
     let path = |name: &str| -> Result<String> {
         let path = dir.join(name).into_os_string().into_string();
         path.ok().context("a path in UTF-8")
