@@ -331,11 +331,16 @@ async fn finish_tables(run: &mut Run<'_>) -> Result<()> {
         clock = Instant::now();
     };
     let step = options.progress.spinner("derived rows");
-    build::derive(conn).await?;
-    phase("derive", step);
-    let step = options.progress.spinner("keys and indexes");
-    build::index(database_url, options.jobs).await?;
-    phase("index", step);
+    let mut indexing = None;
+    let on_derived = || {
+        phase("derive", step);
+        indexing = Some(options.progress.spinner("keys and indexes"));
+    };
+    build::derive_and_index(conn, database_url, options.jobs, on_derived).await?;
+    // Most of them were built while rows were derived.
+    if let Some(step) = indexing {
+        phase("index", step);
+    }
     let step = options.progress.spinner("statistics");
     let tables: Vec<&str> = TABLES.iter().map(|table| table.name).collect();
     build::analyze(conn, database_url, options.jobs, &tables).await?;
