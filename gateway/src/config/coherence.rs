@@ -12,12 +12,14 @@ use super::kind::{Address, duration};
 #[serde(default, deny_unknown_fields)]
 pub struct Coherence {
     /// Private listeners of origins to follow, one at a time; empty means those of the nodes.
+    #[schemars(example = ["10.0.0.5:3001"])]
     pub streams: Vec<Address>,
     /// How long what was applied up to a moment counts as all there is.
     #[serde(deserialize_with = "duration")]
     pub lease: Duration,
     /// Time between two probes; left out means a quarter of the lease.
     #[serde(deserialize_with = "some_duration")]
+    #[schemars(example = "500ms")]
     pub probe_every: Option<Duration>,
     /// What happens without a lease.
     pub mode: Mode,
@@ -127,8 +129,8 @@ mod tests {
             ("token_wait = \"1h\"", "coherence.token_wait"),
             ("revalidations_max = 0", "coherence.revalidations_max"),
             ("mode = \"strict\"\npeers = [\"a:1\"]", "coherence.peers"),
-            ("mode = \"lax\"", "coherence"),
-            ("stream = []", "coherence"),
+            ("mode = \"lax\"", "coherence.mode"),
+            ("stream = []", "coherence.stream"),
         ];
         for (setting, key) in cases {
             let problems = parse(&format!("{NODE}[coherence]\n{setting}")).unwrap_err();

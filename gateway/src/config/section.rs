@@ -224,6 +224,7 @@ pub struct Cache {
     /// Bytes of one tag at most; an answer with a longer one is not kept.
     pub tag_bytes_max: usize,
     /// How the groups begin that name the build of the origin which answered; left out means that there are none.
+    #[schemars(example = "release-")]
     pub release_prefix: Option<String>,
     /// Keys that are fetched at once after a purge that asks for a refill.
     pub refill_concurrency: usize,
