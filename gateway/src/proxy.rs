@@ -92,6 +92,7 @@ impl ProxyHttp for Gateway {
         ctx.request_id = self.metrics.next_request_id();
         let answered = self.admit(session, ctx).await?;
         if !answered {
+            refresh::drop_credentials(session);
             self.meet_tokens(session, ctx).await;
         }
         Ok(answered)
