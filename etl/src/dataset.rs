@@ -1,6 +1,8 @@
 //! The files of a data set in a folder: which there are, and whether their headers are those we
 //! know.
 
+mod header;
+
 use std::{
     collections::BTreeSet,
     fs, io,
@@ -8,6 +10,7 @@ use std::{
     time::SystemTime,
 };
 
+use self::header::check_header;
 use crate::{
     error::{self, Error, Result},
     input::Input,
@@ -113,6 +116,18 @@ pub struct DataSet {
 }
 
 impl DataSet {
+    /// As [`find`](Self::find), on a thread of its own: a header may be long in coming by standard
+    /// input, and who waits must still hear that the run is to stop.
+    ///
+    /// # Errors
+    /// Those of `find`.
+    pub async fn look(sources: &Sources) -> Result<Self> {
+        let sources = sources.clone();
+        tokio::task::spawn_blocking(move || Self::find(&sources))
+            .await
+            .map_err(|error| Error::Check(format!("looking for the files ended early: {error}")))?
+    }
+
     /// Looks for the files of the data set and checks the header of each.
     ///
     /// # Errors
@@ -282,99 +297,6 @@ fn check_file(
     check().map_err(error::file(path))
 }
 
-/// What is wrong with the header of a file, if anything is.
-fn check_header(
-    reader: &mut Reader<Input>,
-    name: &str,
-    headers: &[&[&str]],
-) -> io::Result<Option<String>> {
-    let header = Header::read(reader)?;
-    let is_known = headers
-        .iter()
-        .any(|expected| is_header(expected, &header.names));
-    Ok((!is_known).then(|| header.problem(name, headers[0])))
-}
-
-/// The first line of a file.
-struct Header {
-    /// Its columns; none if it cannot be read as a row.
-    names: Vec<String>,
-    /// The line as it is, as much of it as is worth showing.
-    raw: Vec<u8>,
-    /// What the file is likely to be instead.
-    hint: &'static str,
-}
-
-impl Header {
-    fn read(reader: &mut Reader<Input>) -> io::Result<Self> {
-        /// More than is shown of it, in any encoding.
-        const KEPT: usize = 512;
-        let Some(row) = reader.next_row()? else {
-            return Ok(Self {
-                names: Vec::new(),
-                raw: Vec::new(),
-                hint: "; the file is empty",
-            });
-        };
-        let names = row.fields.map_or_else(
-            |_| Vec::new(),
-            |fields| {
-                (0..fields.len())
-                    .map(|column| String::from_utf8_lossy(fields.get(column)).into_owned())
-                    .collect()
-            },
-        );
-        Ok(Self {
-            names,
-            raw: row.raw[..row.raw.len().min(KEPT)].to_vec(),
-            hint: hint(row.raw),
-        })
-    }
-
-    fn problem(&self, name: &str, expected: &[&str]) -> String {
-        /// What of a header is shown: it may be anything.
-        const SHOWN_CHARS: usize = 80;
-        let text = String::from_utf8_lossy(&self.raw);
-        let mut escaped = text.chars().flat_map(char::escape_debug);
-        let shown: String = escaped.by_ref().take(SHOWN_CHARS).collect();
-        let more = if escaped.next().is_some() { "..." } else { "" };
-        format!(
-            "{name}: bad_header: line 1 should be {} and is {shown}{more}{}",
-            expected.join(","),
-            self.hint
-        )
-    }
-}
-
-/// What a file is likely to be whose header is `raw`.
-fn hint(raw: &[u8]) -> &'static str {
-    if raw.starts_with(b"\xff\xfe") || raw.starts_with(b"\xfe\xff") || raw.contains(&0) {
-        "; it looks like UTF-16: convert it to UTF-8, for instance with iconv -f UTF-16 -t UTF-8"
-    } else if raw.contains(&b'\r') {
-        "; its lines end in lone carriage returns: convert them, for instance with tr '\\r' '\\n'"
-    } else if std::str::from_utf8(raw).is_err() {
-        "; it is not UTF-8"
-    } else {
-        ""
-    }
-}
-
-/// Columns bind by position; names only have to be those of that position, in any case, in
-/// camelCase or `snake_case`.
-fn is_header(expected: &[&str], found: &[String]) -> bool {
-    let plain = |name: &str| {
-        let letters = name.trim().bytes().filter(|byte| *byte != b'_');
-        letters
-            .map(|byte| byte.to_ascii_lowercase())
-            .collect::<Vec<_>>()
-    };
-    expected.len() == found.len()
-        && expected
-            .iter()
-            .zip(found)
-            .all(|(expected, found)| plain(expected) == plain(found))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -418,6 +340,15 @@ mod tests {
                 "{problems:?}"
             );
         }
+    }
+
+    #[test]
+    fn the_first_column_that_differs_is_named() {
+        let problem = |header: &[u8]| problem_of(&[header, b"\n"].concat());
+        let other = problem(b"id,name,product_id,sale_price,original_price,default_style");
+        assert!(other.ends_with(": column 2 is not productId"), "{other}");
+        let fewer = problem(b"id,productId,name");
+        assert!(fewer.ends_with(": it has 3 columns, not 6"), "{fewer}");
     }
 
     /// The one problem of a styles file that holds these bytes.

@@ -9,6 +9,7 @@ pub mod field;
 pub mod generate;
 pub mod ids;
 pub mod input;
+pub mod layout;
 pub mod load;
 mod merge;
 pub mod progress;

@@ -19,8 +19,7 @@ use crate::{
     reject::{RejectCount, RejectFile, RejectLimit},
     report::{FileReport, LoadReport, per_second},
     rows::{self, FileOutcome, State},
-    schema::{self, build, writes},
-    tables::TABLES,
+    schema::{self, build, swap, writes},
 };
 
 /// What becomes of the rows that are live.
@@ -73,7 +72,7 @@ pub(crate) struct Run<'a> {
 /// Whatever stops the run: the live tables are then as they were.
 pub async fn run(database_url: &str, options: &LoadOptions) -> Result<LoadReport> {
     let started = Instant::now();
-    let set = DataSet::find(&options.sources);
+    let set = DataSet::look(&options.sources).await;
     // Emptied in any case: an earlier run's must not be taken for this one's.
     let rejects = options
         .rejects
@@ -160,7 +159,7 @@ async fn replace(run: &mut Run<'_>, set: DataSet, state: State) -> Result<()> {
     finish_tables(run).await?;
     let clock = Instant::now();
     run.report.seconds = started.elapsed().as_secs_f64();
-    build::swap(&mut run.conn, &run.report.to_json(), changes_known).await?;
+    swap::swap(&mut run.conn, &run.report.to_json(), changes_known).await?;
     run.release().await;
     // The load is done: tables that somebody still reads are removed by the next run at the latest.
     let is_removed = build::drop_old(&mut run.conn).await.unwrap_or(false);
@@ -291,6 +290,8 @@ async fn copy_file(
     let report = FileReport {
         table: table.name.to_owned(),
         counts,
+        out_of_order: outcome.out_of_order,
+        rewritten: false,
         bytes: outcome.bytes,
         seconds,
         rows_per_second,
@@ -323,6 +324,7 @@ async fn finish_tables(run: &mut Run<'_>) -> Result<()> {
         options,
         report,
     } = run;
+    let scattered = report.mark_scattered();
     let mut clock = Instant::now();
     let mut phase = |name: &str, step: Step| {
         let seconds = clock.elapsed().as_secs_f64();
@@ -336,14 +338,13 @@ async fn finish_tables(run: &mut Run<'_>) -> Result<()> {
         phase("derive", step);
         indexing = Some(options.progress.spinner("keys and indexes"));
     };
-    build::derive_and_index(conn, database_url, options.jobs, on_derived).await?;
+    build::derive_and_index(conn, database_url, options.jobs, &scattered, on_derived).await?;
     // Most of them were built while rows were derived.
     if let Some(step) = indexing {
         phase("index", step);
     }
     let step = options.progress.spinner("statistics");
-    let tables: Vec<&str> = TABLES.iter().map(|table| table.name).collect();
-    build::analyze(conn, database_url, options.jobs, &tables).await?;
+    build::analyze(conn, database_url, options.jobs, &scattered).await?;
     build::attach(conn).await?;
     phase("analyze", step);
     Ok(())

@@ -11,7 +11,7 @@ use crate::{
     ids::Ids,
     load::{self, Run},
     rows::State,
-    schema::{build, merge},
+    schema::{build, merge, shape},
     tables::{TABLES, Table},
 };
 
@@ -23,6 +23,7 @@ use crate::{
 pub(crate) async fn run(run: &mut Run<'_>, set: DataSet, state: State) -> Result<()> {
     let mut clock = Instant::now();
     build::create_tables(&mut run.conn).await?;
+    shape::check(&mut run.conn).await?;
     let copied = copy_files(run, set, state).await?;
     run.report.add_phase("copy", clock.elapsed().as_secs_f64());
     clock = Instant::now();

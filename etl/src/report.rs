@@ -11,8 +11,10 @@ use serde::{Deserialize, Serialize};
 use crate::{
     dataset::DataSet,
     error::{Error, Result},
+    layout,
     purge::Purge,
     reject::{Reason, Repair, Repairs},
+    tables::{TABLES, Table},
 };
 pub use file::ReportFile;
 
@@ -127,6 +129,12 @@ pub struct FileReport {
     /// Its rows.
     #[serde(flatten)]
     pub counts: FileCounts,
+    /// Loaded rows that came pages behind the last of those they are read with.
+    #[serde(default)]
+    pub out_of_order: u64,
+    /// Whether the table was therefore put in order.
+    #[serde(default)]
+    pub rewritten: bool,
     /// Its length, decompressed.
     pub bytes: u64,
     /// How long it took to read it and to store it.
@@ -198,6 +206,19 @@ impl LoadReport {
         self.files.insert(name.to_owned(), file);
     }
 
+    /// The tables whose rows lie scattered; their files are marked as such that will be put in order.
+    pub fn mark_scattered(&mut self) -> Vec<&'static Table> {
+        let mut scattered = Vec::new();
+        for file in self.files.values_mut() {
+            file.rewritten = layout::is_scattered(file.out_of_order, file.counts.loaded);
+            if file.rewritten {
+                let mut tables = TABLES.iter();
+                scattered.extend(tables.find(|table| table.name == file.table));
+            }
+        }
+        scattered
+    }
+
     /// Adds a step.
     pub fn add_phase(&mut self, name: &str, seconds: f64) {
         self.phases.push(Phase {
@@ -267,6 +288,13 @@ impl LoadReport {
             if !names.is_empty() {
                 notes.push_str(&format!("{what}: {}\n", names.join(", ")));
             }
+        }
+        for (name, file) in self.files.iter().filter(|(_, file)| file.rewritten) {
+            notes.push_str(&format!(
+                "put in order: {} ({} rows of {name} came out of it)\n",
+                file.table,
+                grouped(file.out_of_order)
+            ));
         }
         let phases: Vec<String> = self
             .phases

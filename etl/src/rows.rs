@@ -8,6 +8,7 @@ use crate::{
     error::{self, Result},
     field,
     ids::{IdSet, Ids},
+    layout::Layout,
     progress::Step,
     reject::{Reason, RejectCount, RejectFile, Repair},
     report::Tally,
@@ -53,6 +54,8 @@ pub struct FileOutcome {
     pub tally: Tally,
     /// The largest id that was encoded; 0 if none was.
     pub largest_id: i32,
+    /// Rows that lie apart from those that they are read with.
+    pub out_of_order: u64,
     /// Its length, decompressed.
     pub bytes: u64,
     /// Whether the sink took it to its end.
@@ -75,12 +78,14 @@ pub fn read_file(
     let taken = reader.source().taken();
     let mut tally = Tally::default();
     let mut largest_id = 0;
+    let mut layout = Layout::default();
     let mut mended = [Vec::new(), Vec::new()];
     let mut flow = ControlFlow::Continue(());
     if reader.has_bom() {
         tally.repair_file(Repair::Bom);
     }
     while let Some(raw) = reader.next_row().map_err(unreadable)? {
+        let encoded_before = sink.encoder().block().len();
         let read = raw.fields.and_then(|fields| {
             let mut row = Row {
                 fields,
@@ -91,22 +96,27 @@ pub fn read_file(
                 loaded_at: state.loaded_at_micros,
             };
             match (table.read)(&mut row) {
-                Ok(id) => Ok((id, row.repairs)),
+                Ok(encoded) => Ok((encoded, row.repairs)),
                 Err(reason) => Err(named(reason, fields.get(0), &state.live)),
             }
         });
         match read {
-            Ok((id, repairs)) => {
+            Ok((encoded, repairs)) => {
                 tally.load(repairs);
-                largest_id = largest_id.max(id);
+                largest_id = largest_id.max(encoded.id);
+                if table.order.is_some() {
+                    let bytes = sink.encoder().block().len() - encoded_before;
+                    layout.add(encoded.read_with, bytes);
+                }
                 flow = sink.take()?;
             }
             Err(reason) => {
                 tally.reject(reason);
+                let line = raw.position.line;
                 if let Some(rejects) = &mut state.rejects {
                     rejects.write(&name, raw.position, reason, raw.raw)?;
                 }
-                state.rejected.add()?;
+                state.rejected.add(&name, line, reason)?;
             }
         }
         if flow.is_break() {
@@ -121,6 +131,7 @@ pub fn read_file(
         state,
         tally,
         largest_id,
+        out_of_order: layout.out_of_order(),
         bytes: reader.bytes_read(),
         is_whole: flow.is_continue(),
     })

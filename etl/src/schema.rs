@@ -1,13 +1,16 @@
 //! Applies `sql/`, which is embedded in the binary. Nothing else in the workspace runs DDL.
 //!
-//! `migrate` brings a database to this version, whatever it held before, and can be run again at
-//! any time. A load builds the same tables in a schema of their own with the functions of
-//! [`build`].
+//! `migrate` brings a database to this version, but for the shop's own tables if they are there, and
+//! can be run again at any time. A load builds those anew, in a schema of their own, with the functions
+//! of [`build`].
 
 pub mod build;
 pub mod files;
 pub mod inspect;
+mod jobs;
 pub mod merge;
+pub mod shape;
+pub mod swap;
 pub mod writes;
 
 use std::{
@@ -42,7 +45,8 @@ exception when duplicate_object or unique_violation then
 end
 $$";
 
-/// Brings the database at `database_url` to this version of the schema.
+/// Brings the database at `database_url` to this version of the schema. Tables of an older version stay
+/// as they are, with a warning: a load makes them anew.
 ///
 /// Safe to run at any time, also while origins serve, and by several processes at once: they wait
 /// for each other.
@@ -58,6 +62,12 @@ pub async fn migrate(database_url: &str) -> Result<()> {
         .await
         .map_err(database("waiting for the migration lock"))?;
     apply(&mut conn).await?;
+    if let Some(lacking) = shape::lacking(&mut conn).await? {
+        tracing::warn!(
+            "the tables of schema shop are of another version and lack {lacking}: \
+             run `etl load` before origins of this version"
+        );
+    }
     unlock(&mut conn).await?;
     conn.close()
         .await

@@ -30,13 +30,34 @@ pub struct Table {
     pub columns: &'static str,
     /// What each of those is, for who writes the file again.
     pub cells: &'static [Cell],
+    /// The order in which rows that are read together lie together; `None` if no request reads more
+    /// than one of them.
+    pub order: Option<&'static str>,
     /// How its rows end.
     pub dialect: Dialect,
     /// Reads a row: fields to values, values against ids, values to the encoder. Nothing is encoded
     /// of a refused row.
-    pub read: for<'a> fn(&mut Row<'a>) -> Result<i32, Reason>,
+    pub read: for<'a> fn(&mut Row<'a>) -> Result<Encoded, Reason>,
     /// Forgets what no later table needs.
     pub release: fn(&mut Ids),
+}
+
+impl Table {
+    /// The order in which its rows should lie.
+    #[must_use]
+    pub fn row_order(&self) -> &'static str {
+        self.order.unwrap_or("id")
+    }
+}
+
+/// A row that has been encoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Encoded {
+    /// Its id.
+    pub id: i32,
+    /// The same number for rows that are read together: their product, or of products the part of
+    /// their list.
+    pub read_with: i32,
 }
 
 /// The data set, in the order in which it is loaded: a table is known before its children are.
@@ -63,6 +84,7 @@ pub static TABLES: [Table; 13] = [
             Cell::Derived,
             Cell::Derived,
         ],
+        order: Some("id"),
         dialect: Dialect::Quoted,
         read: catalogue::product,
         release: keep,
@@ -73,6 +95,7 @@ pub static TABLES: [Table; 13] = [
         header: &["id", "product_id", "feature", "value"],
         columns: "id, product_id, feature, value",
         cells: &[Cell::Integer, Cell::Integer, Cell::Text, Cell::NullableText],
+        order: Some("product_id, id"),
         dialect: Dialect::Quoted,
         read: catalogue::feature,
         release: keep,
@@ -97,6 +120,7 @@ pub static TABLES: [Table; 13] = [
             Cell::Price,
             Cell::OneZero,
         ],
+        order: Some("product_id, id"),
         dialect: Dialect::Quoted,
         read: catalogue::style,
         release: keep,
@@ -113,6 +137,7 @@ pub static TABLES: [Table; 13] = [
             Cell::Text,
             Cell::Integer,
         ],
+        order: Some("product_id, style_id, id"),
         dialect: Dialect::Quoted,
         read: catalogue::sku,
         release: keep,
@@ -129,6 +154,7 @@ pub static TABLES: [Table; 13] = [
             Cell::NullableText,
             Cell::NullableText,
         ],
+        order: Some("product_id, style_id, id"),
         dialect: Dialect::Lines,
         read: catalogue::photo,
         release: |ids| ids.styles = Default::default(),
@@ -139,6 +165,7 @@ pub static TABLES: [Table; 13] = [
         header: &["id", "current_product_id", "related_product_id"],
         columns: "id, product_id, related_id, related_exists",
         cells: &[Cell::Integer, Cell::Integer, Cell::Integer, Cell::Derived],
+        order: Some("product_id, id"),
         dialect: Dialect::Quoted,
         read: catalogue::related,
         release: keep,
@@ -176,6 +203,7 @@ pub static TABLES: [Table; 13] = [
             Cell::NullableText,
             Cell::Integer,
         ],
+        order: Some("product_id, id"),
         dialect: Dialect::Quoted,
         read: reviews::review,
         release: keep,
@@ -186,6 +214,7 @@ pub static TABLES: [Table; 13] = [
         header: &["id", "review_id", "url"],
         columns: "id, review_id, product_id, url",
         cells: &[Cell::Integer, Cell::Integer, Cell::Derived, Cell::Text],
+        order: Some("product_id, review_id, id"),
         dialect: Dialect::Quoted,
         read: reviews::photo,
         release: keep,
@@ -196,6 +225,7 @@ pub static TABLES: [Table; 13] = [
         header: &["id", "product_id", "name"],
         columns: "id, product_id, name",
         cells: &[Cell::Integer, Cell::Integer, Cell::Text],
+        order: Some("product_id, id"),
         dialect: Dialect::Quoted,
         read: reviews::characteristic,
         release: keep,
@@ -212,6 +242,7 @@ pub static TABLES: [Table; 13] = [
             Cell::Derived,
             Cell::Integer,
         ],
+        order: None,
         dialect: Dialect::Quoted,
         read: reviews::vote,
         release: |ids| {
@@ -243,6 +274,7 @@ pub static TABLES: [Table; 13] = [
             Cell::OneZero,
             Cell::Integer,
         ],
+        order: Some("product_id, id"),
         dialect: Dialect::Quoted,
         read: questions::question,
         release: |ids| ids.products = Default::default(),
@@ -273,6 +305,7 @@ pub static TABLES: [Table; 13] = [
             Cell::OneZero,
             Cell::Integer,
         ],
+        order: Some("product_id, question_id, id"),
         dialect: Dialect::Quoted,
         read: questions::answer,
         release: keep,
@@ -289,6 +322,7 @@ pub static TABLES: [Table; 13] = [
             Cell::Derived,
             Cell::Text,
         ],
+        order: Some("product_id, question_id, id"),
         dialect: Dialect::Quoted,
         read: questions::photo,
         release: |ids| {
@@ -376,6 +410,12 @@ mod tests {
             assert_eq!(of_file.count(), table.header.len(), "{}", table.name);
             assert_eq!(table.cells.len(), targets, "{}", table.name);
             assert!(table.columns.starts_with("id, "), "{}", table.name);
+            let mut order = table.row_order().split(", ");
+            assert!(
+                order.all(|column| table.columns.split(", ").any(|name| name == column)),
+                "{}",
+                table.name
+            );
             assert!(!table.files.contains(&SKIPPED_FILE));
         }
     }

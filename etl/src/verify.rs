@@ -106,7 +106,7 @@ impl VerifyReport {
 /// is in the report.
 pub async fn run(database_url: &str, options: &VerifyOptions) -> Result<VerifyReport> {
     let started = Instant::now();
-    let set = DataSet::find(&options.sources)?;
+    let set = DataSet::look(&options.sources).await?;
     let mut conn = schema::connect(database_url).await?;
     schema::lock(&mut conn).await?;
     build::check_migrated(&mut conn).await?;

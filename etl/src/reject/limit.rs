@@ -2,6 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
+use super::Reason;
 use crate::error::{Error, Result};
 
 /// The most rows that may be refused, of all files together.
@@ -53,15 +54,18 @@ impl RejectCount {
         Self { limit, rejected: 0 }
     }
 
-    /// Counts one more.
+    /// Counts one more: which row it is, and why.
     ///
     /// # Errors
     /// [`Error::TooManyRejects`] if that is past a number of rows.
-    pub fn add(&mut self) -> Result<()> {
+    pub fn add(&mut self, file: &str, line: u64, reason: Reason) -> Result<()> {
         self.rejected += 1;
         match self.limit {
             Some(RejectLimit::Rows(max)) if self.rejected > max => {
-                Err(self.error("of the rows read so far"))
+                let code = reason.code();
+                Err(self.error(&format!(
+                    "of the rows read so far, the last of them line {line} of {file} ({code}),"
+                )))
             }
             _ => Ok(()),
         }
@@ -107,8 +111,14 @@ mod tests {
     #[test]
     fn a_run_stops_at_the_first_row_past_the_number() {
         let mut count = RejectCount::new(Some(RejectLimit::Rows(2)));
-        assert!(count.add().is_ok() && count.add().is_ok());
-        assert_eq!(count.add().unwrap_err().exit_code(), 7);
+        let mut add = || count.add("skus.csv", 9, Reason::BadInteger);
+        assert!(add().is_ok() && add().is_ok());
+        let error = add().unwrap_err();
+        assert_eq!(error.exit_code(), 7);
+        assert_eq!(
+            error.to_string(),
+            "3 of the rows read so far, the last of them line 9 of skus.csv (bad_integer), were refused, and --max-rejects is 2"
+        );
         assert!(count.finish(3).is_ok());
     }
 
@@ -116,7 +126,7 @@ mod tests {
     fn a_share_may_be_reached_and_not_passed() {
         let mut count = RejectCount::new(Some(RejectLimit::Percent(1.0)));
         assert!(count.finish(0).is_ok());
-        assert!(count.add().is_ok());
+        assert!(count.add("skus.csv", 9, Reason::BadInteger).is_ok());
         assert!(count.finish(100).is_ok());
         assert_eq!(count.finish(99).unwrap_err().exit_code(), 7);
     }
@@ -124,6 +134,6 @@ mod tests {
     #[test]
     fn without_a_limit_all_may_be_refused() {
         let mut count = RejectCount::new(None);
-        assert!(count.add().is_ok() && count.finish(1).is_ok());
+        assert!(count.add("skus.csv", 9, Reason::BadInteger).is_ok() && count.finish(1).is_ok());
     }
 }

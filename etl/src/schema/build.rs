@@ -1,23 +1,26 @@
 //! Builds the tables of a load in a schema of their own, beside the live ones, and puts them in
 //! their place.
 //!
-//! The live tables are only read until [`swap`], which is one short transaction. Whatever is left
-//! behind by a run that was interrupted is removed by the next one.
+//! The live tables are only read until [`swap`](super::swap::swap), which is one short transaction.
+//! Whatever is left behind by a run that was interrupted is removed by the next one.
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeSet, HashMap, VecDeque},
-    sync::{Arc, Mutex, PoisonError},
+    collections::{BTreeSet, HashMap},
     time::Duration,
 };
 
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
-use tokio::{task::JoinSet, time};
+use tokio::time;
 
-use super::{connect, files, run, writes};
+use super::{
+    files,
+    jobs::{Job, Queue, side_by_side, work_off, work_off_by},
+    run,
+};
 use crate::{
     error::{Error, Result, database},
-    tables::TABLES,
+    tables::{TABLES, Table},
 };
 
 /// Where a load builds its tables.
@@ -29,11 +32,9 @@ pub(super) const LOCK_TIMEOUT_MS: u32 = 500;
 /// How often it tries, and the pause between: a minute and a half in all.
 pub(super) const LOCK_TRIES: u32 = 120;
 pub(super) const LOCK_PAUSE: Duration = Duration::from_millis(250);
-/// Memory of one connection that builds an index. Two of them fit a database machine of 1 GiB.
-const INDEX_MEMORY: &str = "128MB";
 /// Memory of one step of a query that derives rows or checks references; such a query has a few of
 /// them.
-const QUERY_MEMORY: &str = "64MB";
+pub(super) const QUERY_MEMORY: &str = "64MB";
 /// What Postgres says when a lock was not to be had in time.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 
@@ -62,11 +63,21 @@ pub async fn check_migrated(conn: &mut PgConnection) -> Result<()> {
 /// # Errors
 /// If Postgres refuses.
 pub async fn has_rows(conn: &mut PgConnection, table: &str) -> Result<bool> {
+    let doing = || format!("looking into shop.{table}");
+    // A shop of an older version may lack it.
+    let is_there: bool = sqlx::query_scalar("select to_regclass($1) is not null")
+        .bind(format!("shop.{table}"))
+        .fetch_one(&mut *conn)
+        .await
+        .map_err(database(doing()))?;
+    if !is_there {
+        return Ok(false);
+    }
     let statement = format!("select exists (select from shop.{table})");
     sqlx::query_scalar(AssertSqlSafe(statement))
         .fetch_one(conn)
         .await
-        .map_err(database(format!("looking into shop.{table}")))
+        .map_err(database(doing()))
 }
 
 /// Makes empty tables for a load, after removing what an interrupted one left behind.
@@ -92,7 +103,10 @@ pub async fn create_tables(conn: &mut PgConnection) -> Result<()> {
 }
 
 /// Makes the derived rows, which takes one connection, and beside it keys and indexes over the rest of
-/// `jobs`; then references and triggers. `on_derived` is called once the derived rows are there.
+/// `jobs`; then references and triggers.
+///
+/// Tables of `scattered` are put in order before they get theirs. `on_derived` is called once the
+/// derived rows are there.
 ///
 /// # Errors
 /// If Postgres refuses.
@@ -100,6 +114,7 @@ pub async fn derive_and_index(
     conn: &mut PgConnection,
     database_url: &str,
     jobs: usize,
+    scattered: &[&'static Table],
     on_derived: impl FnOnce(),
 ) -> Result<()> {
     let [keys @ .., references, triggers] = files::INDEXES else {
@@ -108,7 +123,7 @@ pub async fn derive_and_index(
     let statements = |file: &files::SqlFile| split_statements(file.sql);
     let keys = keys.iter().flat_map(statements).collect();
     let (copied, derived) = by_size(conn, keys).await?;
-    let queue = Queue::of(copied);
+    let queue = Queue::of(in_order_first(copied, scattered));
     let deriving = async {
         derive(conn).await?;
         on_derived();
@@ -153,6 +168,37 @@ async fn by_size(
     Ok((copied, derived))
 }
 
+/// Each statement as a job of its own, but those of a scattered table as one, behind the statement
+/// that puts it in order. Those jobs are the longest and come first.
+fn in_order_first(statements: Vec<String>, scattered: &[&'static Table]) -> Vec<Job> {
+    let mut jobs: Vec<(&str, Job)> = Vec::new();
+    let mut others = Vec::new();
+    for statement in statements {
+        let name = target(&statement);
+        let Some(table) = scattered.iter().find(|table| table.name == name) else {
+            others.push(vec![statement]);
+            continue;
+        };
+        match jobs.iter_mut().find(|(name, _)| *name == table.name) {
+            Some((_, job)) => job.push(statement),
+            None => jobs.push((table.name, vec![put_in_order(table), statement])),
+        }
+    }
+    jobs.into_iter().map(|(_, job)| job).chain(others).collect()
+}
+
+/// Writes a table anew in its order, by one transaction: the index that names the order is gone
+/// afterwards. CLUSTER keeps all else of the table, writes whole pages and freezes the rows.
+fn put_in_order(table: &Table) -> String {
+    let (name, order) = (table.name, table.row_order());
+    format!(
+        "lock table {name} in access exclusive mode;
+         create index {name}_in_order on {name} ({order});
+         cluster {name} using {name}_in_order;
+         drop index {name}_in_order"
+    )
+}
+
 /// The table that a statement of `sql/indexes` is about.
 fn target(statement: &str) -> &str {
     let behind = statement
@@ -180,7 +226,8 @@ async fn derive(conn: &mut PgConnection) -> Result<()> {
     .await
 }
 
-/// Takes the statistics without which Postgres plans blindly, and marks derived rows as seen by all.
+/// Takes the statistics without which Postgres plans blindly, and marks rows as seen by all that COPY
+/// has not marked: the derived ones and those of `scattered` tables, which were written anew.
 ///
 /// # Errors
 /// If Postgres refuses.
@@ -188,7 +235,7 @@ pub async fn analyze(
     conn: &mut PgConnection,
     database_url: &str,
     jobs: usize,
-    copied: &[&str],
+    scattered: &[&'static Table],
 ) -> Result<()> {
     let tables: Vec<String> = sqlx::query_scalar(
         "select tablename::text from pg_tables where schemaname = $1 order by tablename",
@@ -197,9 +244,11 @@ pub async fn analyze(
     .fetch_all(conn)
     .await
     .map_err(database("listing the tables of the load"))?;
+    let is_scattered = |name: &str| scattered.iter().any(|table| table.name == name);
+    let is_copied = |name: &str| TABLES.iter().any(|table| table.name == name);
     let statement = |table: &String| {
-        // What was copied was frozen by that.
-        let verb = if copied.contains(&table.as_str()) {
+        let is_marked = is_copied(table) && !is_scattered(table);
+        let verb = if is_marked {
             "analyze"
         } else {
             "vacuum (analyze)"
@@ -272,101 +321,6 @@ pub async fn attach(conn: &mut PgConnection) -> Result<()> {
     tx.commit().await.map_err(database(doing))
 }
 
-/// Puts the tables in the place of the live ones and writes down the load, in one transaction.
-///
-/// Readers go on reading the old tables until it commits; writers wait for it. The event trigger of
-/// the outbox tells every cache to begin anew.
-///
-/// `changes_known` is how many changes had been told to the caches when the load began: one more,
-/// and it stops.
-///
-/// # Errors
-/// If a lock is not to be had for over a minute, if a trigger is missing, or if somebody changed the
-/// live tables since the load began: nothing has changed then.
-pub async fn swap(
-    conn: &mut PgConnection,
-    report: &serde_json::Value,
-    changes_known: Option<i64>,
-) -> Result<()> {
-    for _ in 1..LOCK_TRIES {
-        match try_swap(conn, report, changes_known).await {
-            Err(error) if is_lock_timeout(&error) => time::sleep(LOCK_PAUSE).await,
-            outcome => return outcome,
-        }
-    }
-    try_swap(conn, report, changes_known).await
-}
-
-async fn try_swap(
-    conn: &mut PgConnection,
-    report: &serde_json::Value,
-    changes_known: Option<i64>,
-) -> Result<()> {
-    let doing = "putting the new tables in place";
-    let mut tx = conn.begin().await.map_err(database(doing))?;
-    let live: String = sqlx::query_scalar(
-        "select string_agg(format('shop.%I', tablename), ', ' order by tablename)
-           from pg_tables
-          where schemaname = 'shop'",
-    )
-    .fetch_one(&mut *tx)
-    .await
-    .map_err(database(doing))?;
-    let rename = format!(
-        "set local lock_timeout = {LOCK_TIMEOUT_MS};
-         lock table {live} in exclusive mode;
-         alter schema shop rename to shop_old;
-         alter schema {NEXT} rename to shop"
-    );
-    run(&mut tx, doing, &rename).await?;
-    let changes = writes::changes(&mut tx).await?;
-    if let Some(known) = changes_known
-        && changes > known
-    {
-        return Err(Error::LiveWrites(changes - known));
-    }
-    write_down(&mut tx, report, changes).await?;
-    check_triggers(&mut tx).await?;
-    tx.commit().await.map_err(database(doing))
-}
-
-/// Writes down that a load is in place, and how many changes had been told by then.
-///
-/// # Errors
-/// If Postgres refuses.
-pub async fn write_down(
-    conn: &mut PgConnection,
-    report: &serde_json::Value,
-    changes: i64,
-) -> Result<()> {
-    sqlx::query("insert into service.loads (report, changes) values ($1, $2)")
-        .bind(report)
-        .bind(changes)
-        .execute(conn)
-        .await
-        .map_err(database("writing down the load"))?;
-    Ok(())
-}
-
-/// Fails if a change of a live table could go untold.
-///
-/// # Errors
-/// [`Error::Check`] with the names of the triggers.
-pub async fn check_triggers(conn: &mut PgConnection) -> Result<()> {
-    let missing: Vec<String> =
-        sqlx::query_scalar("select relation || ' ' || trigger from coherence.missing_triggers()")
-            .fetch_all(conn)
-            .await
-            .map_err(database("checking the triggers"))?;
-    if missing.is_empty() {
-        return Ok(());
-    }
-    Err(Error::Check(format!(
-        "triggers are missing: {}",
-        missing.join(", ")
-    )))
-}
-
 /// Removes the tables that a load has replaced, once nobody reads them any more; says whether that
 /// could be done.
 ///
@@ -410,52 +364,6 @@ pub(super) fn is_lock_timeout(error: &Error) -> bool {
     error.code().as_deref() == Some(LOCK_NOT_AVAILABLE)
 }
 
-/// Statements that several connections work off, in order of beginning.
-#[derive(Debug, Clone)]
-struct Queue(Arc<Mutex<VecDeque<String>>>);
-
-impl Queue {
-    fn of(statements: Vec<String>) -> Self {
-        Self(Arc::new(Mutex::new(VecDeque::from(statements))))
-    }
-
-    fn next(&self) -> Option<String> {
-        let mut statements = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        statements.pop_front()
-    }
-}
-
-/// Runs statements over several connections.
-async fn side_by_side(database_url: &str, jobs: usize, statements: Vec<String>) -> Result<()> {
-    work_off_by(database_url, jobs.max(1), Queue::of(statements)).await
-}
-
-async fn work_off_by(database_url: &str, jobs: usize, queue: Queue) -> Result<()> {
-    let mut workers = JoinSet::new();
-    for _ in 0..jobs {
-        workers.spawn(work_off(database_url.to_owned(), queue.clone()));
-    }
-    while let Some(worker) = workers.join_next().await {
-        worker.map_err(|error| Error::Check(format!("a worker ended early: {error}")))??;
-    }
-    Ok(())
-}
-
-async fn work_off(database_url: String, queue: Queue) -> Result<()> {
-    let mut conn = connect(&database_url).await?;
-    // References are checked by a join: both sides have an index in that order, and merging those
-    // takes half the time of a hash table.
-    let session = format!(
-        "set search_path = {NEXT}; set work_mem = '{QUERY_MEMORY}';
-         set maintenance_work_mem = '{INDEX_MEMORY}'; set enable_hashjoin = off"
-    );
-    run(&mut conn, "setting up the session", &session).await?;
-    while let Some(statement) = queue.next() {
-        run(&mut conn, &statement, &statement).await?;
-    }
-    conn.close().await.map_err(database("closing a connection"))
-}
-
 /// The statements of a file without function bodies: each ends at a line's end.
 pub(super) fn split_statements(sql: &str) -> Vec<String> {
     let lines: Vec<&str> = sql
@@ -473,6 +381,21 @@ pub(super) fn split_statements(sql: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_scattered_table_is_put_in_order_before_its_indexes_by_the_same_connection() {
+        let statements = [
+            "create index a on answers (question_id)",
+            "create index b on reviews (product_id)",
+            "alter table answers add constraint c primary key (id)",
+        ];
+        let scattered: Vec<&Table> = TABLES.iter().filter(|it| it.name == "answers").collect();
+        let jobs = in_order_first(statements.map(str::to_owned).to_vec(), &scattered);
+        assert_eq!(jobs.len(), 2);
+        assert!(jobs[0][0].contains("cluster answers using"), "{jobs:?}");
+        assert_eq!(jobs[0][1..], [statements[0], statements[2]]);
+        assert_eq!(jobs[1], [statements[1]]);
+    }
 
     #[test]
     fn statements_are_split_without_their_comments() {

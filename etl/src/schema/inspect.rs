@@ -4,7 +4,7 @@ use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Postgres, Transaction};
 
-use super::{build, files, run};
+use super::{build, files, run, swap};
 use crate::{
     error::{Error, Result, database},
     tables::{TABLES, Table},
@@ -79,7 +79,7 @@ pub async fn problems(conn: &mut PgConnection) -> Result<Vec<String>> {
         problems.extend(sequence(conn, table.name).await?);
     }
     problems.extend(derived(conn).await?);
-    match build::check_triggers(conn).await {
+    match swap::check_triggers(conn).await {
         Err(Error::Check(missing)) => problems.push(missing),
         outcome => outcome?,
     }

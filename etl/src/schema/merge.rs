@@ -6,10 +6,7 @@ use std::collections::BTreeSet;
 use futures_util::TryStreamExt as _;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 
-use super::{
-    build::{self, NEXT},
-    files, run, writes,
-};
+use super::{build::NEXT, files, run, swap, writes};
 use crate::{
     error::{Error, Result, database},
     tables::{TABLES, Table},
@@ -72,15 +69,16 @@ pub async fn add(
     refresh_ranks(&mut tx).await?;
     tell(&mut tx).await?;
     let changes = writes::changes(&mut tx).await?;
-    build::write_down(&mut tx, report, changes - others).await?;
-    build::check_triggers(&mut tx).await?;
+    swap::write_down(&mut tx, report, changes - others).await?;
+    swap::check_triggers(&mut tx).await?;
     tx.commit().await.map_err(database(doing))
 }
 
 async fn add_rows(conn: &mut PgConnection, table: &Table) -> Result<()> {
     let Table { name, columns, .. } = table;
+    let order = table.row_order();
     let statement = format!(
-        "insert into shop.{name} ({columns}) select {columns} from {NEXT}.{name};
+        "insert into shop.{name} ({columns}) select {columns} from {NEXT}.{name} order by {order};
          select setval('shop.{name}_id_seq', greatest(largest.id, sequence.last_value))
            from (select max(id) as id from {NEXT}.{name}) as largest, shop.{name}_id_seq as sequence
           where largest.id is not null"

@@ -1,12 +1,15 @@
 //! Products, features, styles, skus, photos, related products.
 
-use super::Row;
+use super::{Encoded, Row};
 use crate::{
     field,
     reject::{Reason, Repair},
 };
 
-pub(super) fn product(row: &mut Row<'_>) -> Result<i32, Reason> {
+/// Products of neighbouring ids that a page of their list is likely to show together.
+const LISTED_TOGETHER: i32 = 16;
+
+pub(super) fn product(row: &mut Row<'_>) -> Result<Encoded, Reason> {
     row.columns(6)?;
     let id = row.id(0)?;
     let price = field::labelled_price(row.text(5), &mut row.repairs)?;
@@ -25,10 +28,13 @@ pub(super) fn product(row: &mut Row<'_>) -> Result<i32, Reason> {
         .price(price)
         .timestamp(row.loaded_at)
         .timestamp(row.loaded_at);
-    Ok(id)
+    Ok(Encoded {
+        id,
+        read_with: id / LISTED_TOGETHER,
+    })
 }
 
-pub(super) fn feature(row: &mut Row<'_>) -> Result<i32, Reason> {
+pub(super) fn feature(row: &mut Row<'_>) -> Result<Encoded, Reason> {
     row.columns(4)?;
     let (id, product_id) = (row.id(0)?, row.id(1)?);
     let name = row.text(2);
@@ -43,10 +49,13 @@ pub(super) fn feature(row: &mut Row<'_>) -> Result<i32, Reason> {
         .integer(product_id)
         .text(name)
         .nullable_text(value);
-    Ok(id)
+    Ok(Encoded {
+        id,
+        read_with: product_id,
+    })
 }
 
-pub(super) fn style(row: &mut Row<'_>) -> Result<i32, Reason> {
+pub(super) fn style(row: &mut Row<'_>) -> Result<Encoded, Reason> {
     row.columns(6)?;
     let (id, product_id) = (row.id(0)?, row.id(1)?);
     let name = row.text(2);
@@ -66,7 +75,10 @@ pub(super) fn style(row: &mut Row<'_>) -> Result<i32, Reason> {
         .nullable_price(sale_price)
         .price(original_price)
         .boolean(is_default);
-    Ok(id)
+    Ok(Encoded {
+        id,
+        read_with: product_id,
+    })
 }
 
 /// A sale for nothing is no sale.
@@ -82,7 +94,7 @@ fn sale_price(row: &mut Row<'_>) -> Result<Option<u64>, Reason> {
     Ok(Some(cents))
 }
 
-pub(super) fn sku(row: &mut Row<'_>) -> Result<i32, Reason> {
+pub(super) fn sku(row: &mut Row<'_>) -> Result<Encoded, Reason> {
     row.columns(4)?;
     let (id, style_id, quantity) = (row.id(0)?, row.id(1)?, row.count(3)?);
     let size = row.text(2);
@@ -96,10 +108,13 @@ pub(super) fn sku(row: &mut Row<'_>) -> Result<i32, Reason> {
         .integer(product_id)
         .text(size)
         .integer(quantity);
-    Ok(id)
+    Ok(Encoded {
+        id,
+        read_with: product_id,
+    })
 }
 
-pub(super) fn photo(row: &mut Row<'_>) -> Result<i32, Reason> {
+pub(super) fn photo(row: &mut Row<'_>) -> Result<Encoded, Reason> {
     let (url, thumbnail_url) = match row.fields.len() {
         4 => (row.text(2), row.text(3)),
         3 => {
@@ -128,10 +143,13 @@ pub(super) fn photo(row: &mut Row<'_>) -> Result<i32, Reason> {
         .integer(product_id)
         .nullable_text(url)
         .nullable_text(thumbnail_url);
-    Ok(id)
+    Ok(Encoded {
+        id,
+        read_with: product_id,
+    })
 }
 
-pub(super) fn related(row: &mut Row<'_>) -> Result<i32, Reason> {
+pub(super) fn related(row: &mut Row<'_>) -> Result<Encoded, Reason> {
     row.columns(3)?;
     let (id, product_id) = (row.id(0)?, row.id(1)?);
     let related_id = match field::integer(row.text(2))? {
@@ -149,5 +167,8 @@ pub(super) fn related(row: &mut Row<'_>) -> Result<i32, Reason> {
         .integer(product_id)
         .integer(related_id)
         .boolean(related_exists);
-    Ok(id)
+    Ok(Encoded {
+        id,
+        read_with: product_id,
+    })
 }

@@ -1,9 +1,9 @@
 //! Questions, answers and the photos of answers.
 
-use super::Row;
+use super::{Encoded, Row};
 use crate::{field, reject::Reason};
 
-pub(super) fn question(row: &mut Row<'_>) -> Result<i32, Reason> {
+pub(super) fn question(row: &mut Row<'_>) -> Result<Encoded, Reason> {
     row.columns(8)?;
     let (id, product_id) = (row.id(0)?, row.id(1)?);
     let date = row.timestamp(3)?;
@@ -24,10 +24,13 @@ pub(super) fn question(row: &mut Row<'_>) -> Result<i32, Reason> {
         .text(email)
         .boolean(reported)
         .integer(helpfulness);
-    Ok(id)
+    Ok(Encoded {
+        id,
+        read_with: product_id,
+    })
 }
 
-pub(super) fn answer(row: &mut Row<'_>) -> Result<i32, Reason> {
+pub(super) fn answer(row: &mut Row<'_>) -> Result<Encoded, Reason> {
     row.columns(8)?;
     let (id, question_id) = (row.id(0)?, row.id(1)?);
     let date = row.timestamp(3)?;
@@ -53,10 +56,13 @@ pub(super) fn answer(row: &mut Row<'_>) -> Result<i32, Reason> {
         .text(email)
         .boolean(reported)
         .integer(helpfulness);
-    Ok(id)
+    Ok(Encoded {
+        id,
+        read_with: product_id,
+    })
 }
 
-pub(super) fn photo(row: &mut Row<'_>) -> Result<i32, Reason> {
+pub(super) fn photo(row: &mut Row<'_>) -> Result<Encoded, Reason> {
     row.columns(3)?;
     let (id, answer_id) = (row.id(0)?, row.id(1)?);
     let url = field::url(row.text(2))?;
@@ -80,5 +86,8 @@ pub(super) fn photo(row: &mut Row<'_>) -> Result<i32, Reason> {
         .integer(question_id)
         .integer(product_id)
         .text(url);
-    Ok(id)
+    Ok(Encoded {
+        id,
+        read_with: product_id,
+    })
 }

@@ -1,9 +1,9 @@
 //! Reviews, their photos, characteristics and the votes on them.
 
-use super::Row;
+use super::{Encoded, Row};
 use crate::{field, reject::Reason};
 
-pub(super) fn review(row: &mut Row<'_>) -> Result<i32, Reason> {
+pub(super) fn review(row: &mut Row<'_>) -> Result<Encoded, Reason> {
     row.columns(12)?;
     let (id, product_id, rating) = (row.id(0)?, row.id(1)?, row.stars(2)?);
     let date = row.timestamp(3)?;
@@ -30,10 +30,13 @@ pub(super) fn review(row: &mut Row<'_>) -> Result<i32, Reason> {
         .text(email)
         .nullable_text(response)
         .integer(helpfulness);
-    Ok(id)
+    Ok(Encoded {
+        id,
+        read_with: product_id,
+    })
 }
 
-pub(super) fn photo(row: &mut Row<'_>) -> Result<i32, Reason> {
+pub(super) fn photo(row: &mut Row<'_>) -> Result<Encoded, Reason> {
     row.columns(3)?;
     let (id, review_id) = (row.id(0)?, row.id(1)?);
     let url = field::url(row.text(2))?;
@@ -50,10 +53,13 @@ pub(super) fn photo(row: &mut Row<'_>) -> Result<i32, Reason> {
         .integer(review_id)
         .integer(product_id)
         .text(url);
-    Ok(id)
+    Ok(Encoded {
+        id,
+        read_with: product_id,
+    })
 }
 
-pub(super) fn characteristic(row: &mut Row<'_>) -> Result<i32, Reason> {
+pub(super) fn characteristic(row: &mut Row<'_>) -> Result<Encoded, Reason> {
     row.columns(3)?;
     let (id, product_id) = (row.id(0)?, row.id(1)?);
     if row.ids.characteristics.contains(id) {
@@ -63,11 +69,14 @@ pub(super) fn characteristic(row: &mut Row<'_>) -> Result<i32, Reason> {
     row.ids.characteristics.insert(id);
     let name = row.text(2);
     row.out.row(3).integer(id).integer(product_id).text(name);
-    Ok(id)
+    Ok(Encoded {
+        id,
+        read_with: product_id,
+    })
 }
 
 /// The product is that of the review.
-pub(super) fn vote(row: &mut Row<'_>) -> Result<i32, Reason> {
+pub(super) fn vote(row: &mut Row<'_>) -> Result<Encoded, Reason> {
     row.columns(4)?;
     let (id, characteristic_id, review_id) = (row.id(0)?, row.id(1)?, row.id(2)?);
     let value = row.stars(3)?;
@@ -88,5 +97,8 @@ pub(super) fn vote(row: &mut Row<'_>) -> Result<i32, Reason> {
         .integer(review_id)
         .integer(product_id)
         .smallint(value);
-    Ok(id)
+    Ok(Encoded {
+        id,
+        read_with: product_id,
+    })
 }

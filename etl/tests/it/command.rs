@@ -4,8 +4,9 @@ use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpListener,
-    process::{Command, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
     thread::JoinHandle,
+    time::{Duration, Instant},
 };
 
 use etl::report::{LoadReport, Planted};
@@ -15,6 +16,9 @@ use crate::{
     generated::generate,
     support::{Shop, collect},
 };
+
+/// What is read of a file before its header is looked at, at least.
+const BLOCK_BYTES: usize = 512 << 10;
 
 pub(crate) fn etl(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_etl"));
@@ -310,6 +314,80 @@ async fn a_load_that_is_killed_can_be_run_again() {
     assert_eq!(shop.checksum().await, undisturbed);
 }
 
+/// Asks a program to stop and gives its exit code; `None` if it does not heed.
+fn code_once_asked(child: &mut Child) -> Option<i32> {
+    let id = child.id().to_string();
+    let asked = Command::new("kill").args(["-TERM", &id]).status();
+    assert!(asked.unwrap().success());
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while Instant::now() < deadline {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status.code();
+        }
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+    child.kill().unwrap();
+    None
+}
+
+#[tokio::test]
+async fn a_load_that_is_asked_to_stop_stops_with_its_own_exit_code_and_changes_nothing() {
+    let shop = Shop::new();
+    let (dir, _) = generate(20, 14);
+    shop.load(dir.path()).await.unwrap();
+    let undisturbed = shop.checksum().await;
+    // The last file comes by standard input, and does not end: a block of it is there.
+    fs::remove_file(dir.path().join("answers_photos.csv")).unwrap();
+    let csv = dir.path().to_str().unwrap();
+    let mut load = etl(&["load", "--csv", csv, "--stdin", "answers_photos.csv"]);
+    let mut child = load
+        .args(["--database-url", &shop.url])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(b"id,answer_id,url\n").unwrap();
+    input.write_all(&[b'\n'; BLOCK_BYTES]).unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().starts_with("answers.csv")));
+    // Meanwhile nobody else can load.
+    fs::write(dir.path().join("answers_photos.csv"), "id,answer_id,url\n").unwrap();
+    let output = run(&["load", "--csv", csv, "--database-url", &shop.url]);
+    assert_eq!(output.status.code(), Some(4), "{}", stderr(&output));
+    assert_eq!(code_once_asked(&mut child), Some(130));
+    let told = lines.last().unwrap().unwrap();
+    assert!(told.contains("stopped before the end"), "{told}");
+    assert_eq!(shop.checksum().await, undisturbed);
+}
+
+#[test]
+fn a_load_can_be_stopped_while_it_waits_for_the_first_line_of_standard_input() {
+    let nowhere = "postgres://nobody@localhost:1/none?host=/nonexistent";
+    let mut load = etl(&["load", "--stdin", "reviews.csv", "--database-url", nowhere]);
+    let mut child = load
+        .stdin(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    // Before it watches the signal it would end by it, and prove nothing.
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !catches_sigterm(&child) {
+        assert!(Instant::now() < deadline, "it never watches the signal");
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+    assert_eq!(code_once_asked(&mut child), Some(130));
+}
+
+fn catches_sigterm(child: &Child) -> bool {
+    let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let caught = u64::from_str_radix(caught.unwrap().trim(), 16).unwrap();
+    // Signals count from 1.
+    caught & 1 << (15 - 1) != 0
+}
+
 /// The server notices soon that the program has gone, and lets go of its lock.
 async fn wait_for_lock(shop: &Shop) {
     let gone = "select count(*) from pg_stat_activity where application_name = 'etl' and datname = current_database()";
@@ -318,7 +396,7 @@ async fn wait_for_lock(shop: &Shop) {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(30), waiting)
+    tokio::time::timeout(Duration::from_secs(30), waiting)
         .await
         .unwrap();
 }

@@ -22,7 +22,7 @@ use crate::{
     support::{Shop, collect, options},
 };
 
-async fn merge(shop: &Shop, csv: &Path) -> Result<LoadReport> {
+pub(crate) async fn merge(shop: &Shop, csv: &Path) -> Result<LoadReport> {
     let options = LoadOptions {
         mode: Mode::Merge,
         ..options(csv)
@@ -39,7 +39,7 @@ fn folder(files: &[(&str, &str)]) -> TempDir {
     dir
 }
 
-const REVIEWS: &str = "id,product_id,rating,date,summary,body,recommend,reported,reviewer_name,reviewer_email,response,helpfulness\n";
+pub(crate) const REVIEWS: &str = "id,product_id,rating,date,summary,body,recommend,reported,reviewer_name,reviewer_email,response,helpfulness\n";
 
 async fn loaded_base() -> Shop {
     let (shop, dir) = (Shop::new(), TempDir::new().unwrap());
@@ -117,7 +117,7 @@ async fn parts_that_are_merged_are_the_whole() {
     assert_eq!(report.differences, [""; 0]);
 }
 
-fn line_ends_outside_quotes(rows: &str) -> Vec<usize> {
+pub(crate) fn line_ends_outside_quotes(rows: &str) -> Vec<usize> {
     let mut is_quoted = false;
     let mut ends = vec![0];
     for (at, byte) in rows.bytes().enumerate() {
