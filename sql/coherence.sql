@@ -39,21 +39,47 @@ create table if not exists coherence.trimmed (
 );
 insert into coherence.trimmed default values on conflict do nothing;
 
--- Emptied by crash recovery, after which a transaction number can be used again: a new id makes every older position void.
+-- Emptied by crash recovery and by promotion, after which a transaction number can be used again: a new id makes every
+-- older position and token void. The server is its system identifier and timeline: rows that were restored from another
+-- server name that one.
 create unlogged table if not exists coherence.incarnation (
   only_row boolean primary key default true check (only_row),
-  id       uuid    not null default gen_random_uuid()
+  id       uuid    not null default gen_random_uuid(),
+  server   text
 );
+alter table coherence.incarnation add column if not exists server text;
 
--- The id of the present incarnation, made if there is none.
+-- The id of the present incarnation, made if there is none of this server.
 create or replace function coherence.incarnate() returns uuid
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
+declare
+  present text := (select control.system_identifier || '.' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8)
+                     from pg_control_system() as control);
 begin
-  insert into coherence.incarnation default values on conflict do nothing;
+  delete from coherence.incarnation i where i.server is distinct from present;
+  insert into coherence.incarnation (server) values (present) on conflict do nothing;
   return (select i.id from coherence.incarnation i);
 end
 $$;
+
+-- Names this transaction for all time, `number@incarnation`: who has seen as much of that incarnation has seen its changes.
+create or replace function coherence.token() returns text
+language plpgsql volatile
+as $$
+declare
+  incarnation text := (select i.server || '.' || i.id from coherence.incarnation i);
+begin
+  if incarnation is null then
+    perform coherence.incarnate();
+    incarnation := (select i.server || '.' || i.id from coherence.incarnation i);
+  end if;
+  return pg_current_xact_id() || '@' || incarnation;
+end
+$$;
+
+-- What was restored from another server is replaced before anybody writes.
+select coherence.incarnate();
 
 -- Appends the groups that this transaction touched. A no-op for an empty list.
 create or replace function coherence.append(groups text[]) returns void

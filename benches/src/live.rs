@@ -35,7 +35,7 @@ pub struct Plan<'a> {
     pub gateways: &'a [Change<'a>],
     /// Whether each gateway has origins of its own: the n-th of each round of them.
     pub is_split: bool,
-    /// What is between gateways and origins.
+    /// What is between the gateways' requests and the origins.
     pub lie: Lie,
 }
 
@@ -149,7 +149,7 @@ impl Live {
         let mut addresses = Vec::new();
         for origin in &self.origins {
             let mut public = origin.public;
-            if plan.lie == Lie::ForgetsPosition {
+            if plan.lie != Lie::Honest {
                 let relay = Relay::start(relays.handle(), public, plan.lie)?;
                 public = relay.address();
                 self.requests.push(relay);
@@ -178,7 +178,7 @@ impl Live {
             let own: Vec<OriginAddresses> = own.map(|(_, origin)| *origin).collect();
             let streams: Vec<Relay> = own
                 .iter()
-                .map(|origin| Relay::start(relays.handle(), origin.private, plan.lie))
+                .map(|origin| Relay::start(relays.handle(), origin.private, Lie::LosesChanges))
                 .collect::<Result<_>>()?;
             let follows: Vec<String> = streams
                 .iter()

@@ -1,10 +1,11 @@
 //! A relay between two programs that can be told to fail: cut connections, hold bytes back, delay them, or lie.
 
 mod dropper;
+mod joiner;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -14,7 +15,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-use dropper::Dropper;
+use dropper::{Dropper, Losses};
+use joiner::Joiner;
 
 const READ_BYTES: usize = 16 * 1024;
 
@@ -36,17 +38,19 @@ pub enum Mode {
 pub enum Lie {
     /// None.
     Honest,
-    /// Events of changes are taken out of streams, as many as [`Relay::drop_changes`] says.
-    DropsChanges,
+    /// Of streams is lost what [`Relay::lose_event`] and [`Relay::lose_content`] say.
+    LosesChanges,
     /// Reads are sent on as if no write had gone before them: any replica may answer, however old.
     ForgetsPosition,
+    /// A read that comes while the same one is under way is given its answer, whatever was written in between.
+    JoinsReads,
 }
 
 /// A running relay; it ends with its runtime.
 pub struct Relay {
     address: SocketAddr,
     mode: watch::Sender<Mode>,
-    to_drop: Arc<AtomicU64>,
+    losses: Arc<Losses>,
 }
 
 impl Relay {
@@ -59,12 +63,13 @@ impl Relay {
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let (mode, follows) = watch::channel(Mode::Pass);
-        let to_drop = Arc::new(AtomicU64::new(0));
+        let losses = Arc::<Losses>::default();
         let relayed = Relayed {
             target,
             lie,
             mode: follows,
-            to_drop: Arc::clone(&to_drop),
+            losses: Arc::clone(&losses),
+            joiner: Joiner::default(),
         };
         runtime.spawn(async move {
             let Ok(listener) = TcpListener::from_std(listener) else {
@@ -77,7 +82,7 @@ impl Relay {
         Ok(Self {
             address,
             mode,
-            to_drop,
+            losses,
         })
     }
 
@@ -91,14 +96,14 @@ impl Relay {
         self.mode.send_replace(mode);
     }
 
-    /// So many more events of changes are to be dropped, by a relay that [`Lie::DropsChanges`].
-    pub fn drop_changes(&self, more: u64) {
-        self.to_drop.fetch_add(more, Ordering::SeqCst);
+    /// The next event of a change is to be lost, by a relay that [`Lie::LosesChanges`].
+    pub fn lose_event(&self) {
+        self.losses.events.store(1, Ordering::SeqCst);
     }
 
-    /// Events still to be dropped.
-    pub fn still_to_drop(&self) -> u64 {
-        self.to_drop.load(Ordering::SeqCst)
+    /// The next event of a change is to tell nothing, by a relay that [`Lie::LosesChanges`].
+    pub fn lose_content(&self) {
+        self.losses.contents.store(1, Ordering::SeqCst);
     }
 }
 
@@ -108,7 +113,8 @@ struct Relayed {
     target: SocketAddr,
     lie: Lie,
     mode: watch::Receiver<Mode>,
-    to_drop: Arc<AtomicU64>,
+    losses: Arc<Losses>,
+    joiner: Joiner,
 }
 
 impl Relayed {
@@ -121,6 +127,10 @@ impl Relayed {
         };
         let _ = client.set_nodelay(true);
         let _ = server.set_nodelay(true);
+        if self.lie == Lie::JoinsReads {
+            let _ = self.joiner.serve(client, server).await;
+            return;
+        }
         let (from_client, to_client) = client.into_split();
         let (from_server, to_server) = server.into_split();
         let mut cut = self.mode.clone();
@@ -152,8 +162,8 @@ impl Relayed {
         let mut dropper = Dropper::default();
         while from.read_buf(&mut bytes).await? > 0 {
             self.pause().await?;
-            if self.lie == Lie::DropsChanges {
-                let passed = dropper.pass(&bytes, &self.to_drop);
+            if self.lie == Lie::LosesChanges {
+                let passed = dropper.pass(&bytes, &self.losses);
                 to.write_all(&passed).await?;
             } else {
                 to.write_all(&bytes).await?;

@@ -40,6 +40,8 @@ pub use writes::Writes;
 use crate::config::{self, Mode};
 use crate::sync::Mutex;
 
+/// The reason for making everything stale where something was told that has not come.
+const MISSED: &str = "missed";
 /// Questions of other gateways that wait at a time; more are refused, and asked again.
 const QUESTIONS_MAX: usize = 1_024;
 
@@ -79,7 +81,7 @@ pub struct Coherence {
 struct State {
     progress: Option<Progress>,
     /// The life of the server that the newest position was of.
-    incarnation: Option<Box<str>>,
+    incarnation: Option<Arc<str>>,
     /// The highest place in the log that belongs to something which was purged.
     wal: Option<Lsn>,
     lease: Lease,
@@ -150,23 +152,23 @@ impl Coherence {
     }
 
     /// A write was answered; to be called before anything is purged for it.
-    pub fn begin_write(&self, token: Option<Token>, names_groups: bool, now: Moment) {
+    pub fn begin_write(&self, token: Option<&Token>, names_groups: bool, now: Moment) {
         let state = &mut *self.state.lock();
         let position = state.progress.as_ref().map(|progress| &progress.position);
         match token {
-            Some(token) => state.writes.begin(token, position),
+            Some(token) => state.writes.begin(token.clone(), position, now),
             None if names_groups => state.writes.begin_nameless(now),
             None => {}
         }
     }
 
     /// The groups of a transaction that are still to be purged for it.
-    pub fn unpurged<'g>(&self, token: Option<Token>, groups: &'g [Box<str>]) -> Vec<&'g str> {
+    pub fn unpurged<'g>(&self, token: Option<&Token>, groups: &'g [Box<str>]) -> Vec<&'g str> {
         self.state.lock().writes.unpurged(token, groups)
     }
 
     /// A purge of groups for a transaction has taken effect.
-    pub fn purged(&self, token: Option<Token>, groups: &[Box<str>]) {
+    pub fn purged(&self, token: Option<&Token>, groups: &[Box<str>]) {
         if let Some(token) = token {
             let groups = groups.iter().map(|group| &**group);
             self.state.lock().writes.purged(token, groups);
@@ -178,8 +180,8 @@ impl Coherence {
         let state = self.state.lock();
         let includes = |token: &Token| {
             let progress = state.progress.as_ref();
-            progress.is_some_and(|progress| progress.position.includes(*token))
-                || state.writes.took(*token)
+            progress.is_some_and(|progress| progress.position.includes(token))
+                || state.writes.took(token)
         };
         tokens.iter().all(includes)
     }
@@ -258,15 +260,20 @@ impl Coherence {
     }
 
     /// Something was told that is about to be purged. From here on fills ask for a database that has it: one that begins
-    /// after the purge must not be answered from before it.
-    fn prepare(&self, told: &Told) {
+    /// after the purge must not be answered from before it. What follows upon something that has not come is everything.
+    fn prepare(&self, told: &mut Told) {
         let state = &mut *self.state.lock();
+        let progress = state.progress.as_ref();
+        let has_come = |since| progress.is_some_and(|progress| progress.position.covers(since));
+        if told.since.as_ref().is_some_and(|since| !has_come(since)) {
+            let reason = MISSED.into();
+            told.news = News::Everything { reason };
+        }
         let incarnation = told.position.as_ref().map(Position::incarnation);
-        if incarnation.is_some_and(|new| state.incarnation.as_deref() != Some(new)) {
+        if incarnation.is_some_and(|new| state.incarnation.as_ref() != Some(new)) {
             // Another log, whose places mean something else.
             state.wal = told.wal;
-            state.incarnation = incarnation.map(Box::from);
-            state.writes.forget_purged();
+            state.incarnation = incarnation.cloned();
         } else {
             state.wal = state.wal.max(told.wal);
         }
@@ -281,7 +288,9 @@ impl Coherence {
             News::Changes(transactions) => {
                 for Transaction { id, groups } in transactions {
                     if let Some(id) = id {
-                        state.writes.purged(id, groups.iter().map(|group| &**group));
+                        state
+                            .writes
+                            .purged(&id, groups.iter().map(|group| &**group));
                     }
                 }
             }

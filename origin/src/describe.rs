@@ -290,11 +290,14 @@ impl Operation {
     }
 }
 
+/// A write's transaction, as an example.
+const TOKEN: &str = "751@7412345678901234567.00000001.1b4e28ba-2fa1-4d2e-883f-0016d3cca427";
+
 /// What a write has made out of date, as an example.
 fn change_of(groups: &[&str]) -> Change {
     Change {
         groups: groups.iter().map(|group| (*group).to_owned()).collect(),
-        token: (!groups.is_empty()).then(|| "751".to_owned()),
+        token: (!groups.is_empty()).then(|| TOKEN.to_owned()),
     }
 }
 

@@ -14,11 +14,13 @@ use benches::client::Client;
 use benches::consistency::check::{Judgement, Promises, Rule, check, tell};
 use benches::consistency::clients::{Clients, Seen};
 use benches::consistency::history::{Fault, History};
-use benches::consistency::nemesis::{Database, Hand, strike_process, strike_surroundings};
+use benches::consistency::nemesis::{
+    Database, Hand, crash_unheard, strike_process, strike_surroundings,
+};
 use benches::consistency::objects::{self, Object};
 use benches::live::{Live, Plan};
 use benches::paced::{becomes_true, sleep_until};
-use benches::relay::Lie;
+use benches::relay::{Lie, Relay};
 use benches::report::{keep, or_dash, quantile};
 use benches::verdict::Verdicts;
 use benches::writers::Fate;
@@ -32,6 +34,8 @@ const SETTLED_WITHIN: Duration = Duration::from_secs(10);
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 /// One lie of a relay a second.
 const LIE_EVERY: Duration = Duration::from_secs(1);
+/// Between a crash that is over and the next.
+const CRASH_EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Parser)]
 struct Arguments {
@@ -65,9 +69,6 @@ struct Arguments {
     /// Counters of each of three kinds.
     #[arg(long, default_value_t = 20)]
     counters: usize,
-    /// Kill no session of the database: see the gateway's limits on tokens after a crash.
-    #[arg(long)]
-    spare_postgres: bool,
     /// Instead of random faults, something that must be found: the run fails if it is not.
     #[arg(long, value_enum)]
     sabotage: Option<Sabotage>,
@@ -84,18 +85,22 @@ enum Mode {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Sabotage {
-    /// On its way to one gateway an event of a change is lost, once a second.
+    /// On its way to one gateway what an event of a change tells is lost, once a second, as if the gateway dropped it.
     DroppedEvents,
     /// A replica that is held back answers reads which a write went before.
     LaggingReplica,
+    /// A read is given the answer of one that was under way when something was written, as if by a gateway without the race rule.
+    SkippedRaceRule,
+    /// Tokens are numbers of transactions and no more, while the database crashes and gives numbers out again.
+    BareTokens,
 }
 
 impl Arguments {
     fn lie(&self) -> Lie {
         match self.sabotage {
-            None => Lie::Honest,
-            Some(Sabotage::DroppedEvents) => Lie::DropsChanges,
+            None | Some(Sabotage::DroppedEvents | Sabotage::BareTokens) => Lie::Honest,
             Some(Sabotage::LaggingReplica) => Lie::ForgetsPosition,
+            Some(Sabotage::SkippedRaceRule) => Lie::JoinsReads,
         }
     }
 
@@ -136,7 +141,10 @@ fn main() -> Result<ExitCode> {
     let (objects, bases): (Vec<Object>, Vec<u64>) = counters.into_iter().unzip();
     let addresses: Vec<SocketAddr> = live.gateways.iter().map(|one| one.public).collect();
     let start = Instant::now();
-    let clients = Clients::new(objects.clone(), addresses.clone(), live.owner_url(), start);
+    let mut clients = Clients::new(objects.clone(), addresses.clone(), live.owner_url(), start);
+    if arguments.sabotage == Some(Sabotage::BareTokens) {
+        clients = clients.with_past_tokens();
+    }
     let (seen, faults) = run(&arguments, &mut live, &clients, start)?;
     let mut text = counts(&seen, &faults);
     let history = seen.history(bases, arguments.gateways);
@@ -223,7 +231,6 @@ fn break_things(
         Database {
             cluster: &live.cluster,
             replicas: &live.replicas,
-            is_spared: arguments.spare_postgres,
         },
     );
     thread::scope(|scope| {
@@ -243,14 +250,19 @@ fn sabotage_it(live: &Live, sabotage: Sabotage, until: Instant) -> Result<()> {
             while Instant::now() < until {
                 sleep_until(Instant::now() + LIE_EVERY);
                 // Those of the one that is followed; the others are idle.
-                for relay in &live.streams[0] {
-                    if relay.still_to_drop() == 0 {
-                        relay.drop_changes(1);
-                    }
-                }
+                live.streams[0].iter().for_each(Relay::lose_content);
             }
             Ok(())
         }
+        Sabotage::BareTokens => {
+            while Instant::now() < until {
+                sleep_until(Instant::now() + CRASH_EVERY);
+                crash_unheard(&live.cluster, &live.streams)?;
+                live.wait_for_leases()?;
+            }
+            Ok(())
+        }
+        Sabotage::SkippedRaceRule => Ok(()),
         Sabotage::LaggingReplica => {
             let replica = live.replicas.first().context("no replica to hold back")?;
             replica.pause()

@@ -21,7 +21,8 @@ const WITHOUT: &str = "without";
 const SHARE: f64 = 0.85;
 const WRITTEN_PRODUCTS: i64 = 1_024;
 /// The parts of the origin's statement that make the outbox, and what does as much as is needed without it.
-const PARTS: [(&str, &str); 2] = [
+const PARTS: [(&str, &str); 3] = [
+    ("coherence.token()", "''::text"),
     ("select coherence.mark() as mark", "select ''::text as mark"),
     (
         "insert into coherence.outbox (slot, groups)

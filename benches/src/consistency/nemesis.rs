@@ -23,6 +23,10 @@ const DEAD_MS: (u32, u32) = (0, 1_000);
 /// What hangs, hangs for so long, in milliseconds: about a lease, shorter or longer.
 const HUNG_MS: (u32, u32) = (200, 4_000);
 const DELAY_MS: (u32, u32) = (20, 800);
+/// How long numbers of transactions are wasted before a session is killed: polls see some of them.
+const WASTEFUL: Duration = Duration::from_millis(200);
+/// How long a crash stays unheard of after the recovery: less than a lease, with what the recovery takes.
+const UNHEARD: Duration = Duration::from_millis(800);
 const RECOVERY_LIMIT: Duration = Duration::from_secs(30);
 
 /// One hand's dice, and the clock of the run.
@@ -129,11 +133,10 @@ pub struct Database<'a> {
     pub cluster: &'a Cluster,
     /// Its copies.
     pub replicas: &'a [Replica],
-    /// No session of the server is killed.
-    pub is_spared: bool,
 }
 
-/// Cuts, holds or delays the streams of one gateway, kills a session of the database, or kills a copy or holds it back.
+/// Cuts, holds or delays the streams of one gateway, loses an event of them, kills a session of the database, or kills a copy
+/// or holds it back.
 ///
 /// # Errors
 /// It does not come back.
@@ -144,13 +147,9 @@ pub fn strike_surroundings(
 ) -> Result<(&'static str, String)> {
     let gateway = hand.place(streams.len());
     let set = |mode| streams[gateway].iter().for_each(|relay| relay.set(mode));
-    let kinds = if database.replicas.is_empty() { 4 } else { 6 };
+    let kinds = if database.replicas.is_empty() { 5 } else { 7 };
     match hand.dice.between(1, kinds) {
-        4 if !database.is_spared => {
-            kill_backend(database.cluster)?;
-            Ok(("session killed", "primary".into()))
-        }
-        1 | 4 => {
+        1 => {
             set(Mode::Cut);
             hand.pause(HUNG_MS);
             set(Mode::Pass);
@@ -170,7 +169,17 @@ pub fn strike_surroundings(
             set(Mode::Pass);
             Ok(("streams delayed", gateway.to_string()))
         }
+        4 => {
+            kill_session(database.cluster)?;
+            wait_for_recovery(database.cluster)?;
+            Ok(("session killed", "primary".into()))
+        }
         5 => {
+            // Of the one that is followed; the others lose the first that they are asked for.
+            streams[gateway].iter().for_each(Relay::lose_event);
+            Ok(("event lost", gateway.to_string()))
+        }
+        6 => {
             let place = hand.place(database.replicas.len());
             let replica = &database.replicas[place];
             replica.cluster().kill9()?;
@@ -188,17 +197,45 @@ pub fn strike_surroundings(
     }
 }
 
-/// Kills a session with SIGKILL after transactions that were rolled back: the server recovers as after a crash, and may
-/// use their numbers again.
-fn kill_backend(cluster: &Cluster) -> Result<()> {
-    const ROLLED_BACK: usize = 20;
-    let waste = "begin; select pg_current_xact_id(); rollback; ".repeat(ROLLED_BACK);
+/// Makes the server recover as after a crash, and keeps it from all gateways for a while, in which numbers of transactions are
+/// given out that the gateways have seen.
+///
+/// # Errors
+/// It does not come back.
+pub fn crash_unheard(cluster: &Cluster, streams: &[Vec<Relay>]) -> Result<()> {
+    let set = |mode| streams.iter().flatten().for_each(|relay| relay.set(mode));
+    kill_session(cluster)?;
+    set(Mode::Hold);
+    let recovered = wait_for_recovery(cluster);
+    sleep_until(Instant::now() + UNHEARD);
+    set(Mode::Pass);
+    recovered
+}
+
+/// Kills a session with SIGKILL amid transactions that are rolled back: the server recovers as after a crash, and gives the
+/// numbers out again that its log has not got.
+fn kill_session(cluster: &Cluster) -> Result<()> {
+    let waste = "do $$ begin
+                   for step in 1..1000000 loop perform pg_current_xact_id(); rollback; end loop;
+                 end $$";
     let pick = "select pid from pg_stat_activity
                  where backend_type = 'client backend' and pid <> pg_backend_pid() order by pid limit 1";
     let victim = cluster.psql(DATABASE, pick)?;
     let victim = victim.parse().context("nobody is connected")?;
-    cluster.psql(DATABASE, &waste)?;
-    kill(Pid::from_raw(victim), Signal::SIGKILL).context("killing a session")?;
+    std::thread::scope(|scope| {
+        // It ends with the server that it wastes numbers of.
+        let wasting = scope.spawn(|| cluster.psql(DATABASE, waste).is_err());
+        sleep_until(Instant::now() + WASTEFUL);
+        let killed = kill(Pid::from_raw(victim), Signal::SIGKILL).context("killing a session");
+        ensure!(
+            wasting.join().is_ok_and(|was_cut_off| was_cut_off),
+            "the server did not go down"
+        );
+        killed
+    })
+}
+
+fn wait_for_recovery(cluster: &Cluster) -> Result<()> {
     let is_back = || cluster.psql(DATABASE, "select 1").is_ok();
     ensure!(
         becomes_true(RECOVERY_LIMIT, is_back),

@@ -159,14 +159,14 @@ impl Object {
         let (sql, id) = match self.kind {
             Kind::Votes { review } => (
                 "update shop.reviews set helpfulness = helpfulness + 1 where id = $1
-                 returning helpfulness::bigint, pg_current_xact_id()::text",
+                 returning helpfulness::bigint, coherence.token()",
                 review,
             ),
             Kind::Reviews => (
                 "insert into shop.reviews (product_id, rating, date, summary, body, recommend, reported,
                                            reviewer_name, reviewer_email, helpfulness)
                  values ($1, 4, now(), '', 'Written to be counted.', true, false, 'sql', 'sql@example.com', 0)
-                 returning null::bigint, pg_current_xact_id()::text",
+                 returning null::bigint, coherence.token()",
                 self.product,
             ),
             Kind::Answers { question } => (
@@ -174,7 +174,7 @@ impl Object {
                                            reported, helpfulness)
                  select id, product_id, 'Written to be counted.', now(), 'sql', 'sql@example.com', false, 0
                    from shop.questions where id = $1
-                 returning null::bigint, pg_current_xact_id()::text",
+                 returning null::bigint, coherence.token()",
                 question,
             ),
         };

@@ -9,12 +9,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Admin, Failed};
-use crate::coherence::Token;
 use crate::error::Problem;
 
 #[derive(Deserialize)]
 pub(super) struct Question {
-    token: u64,
+    token: String,
 }
 
 /// Answers whether the position includes a write, and waits for it as long as a lease: no token, as it tells nothing else.
@@ -26,7 +25,11 @@ pub(super) async fn includes(
         let detail = "This gateway follows no stream of changes.";
         return Err(Failed(Problem::new(StatusCode::NOT_FOUND, detail)));
     };
-    match coherence.confirm(Token(question.token)).await {
+    let Ok(token) = question.token.parse() else {
+        let detail = "The token is not `number@incarnation`.";
+        return Err(Failed(Problem::new(StatusCode::BAD_REQUEST, detail)));
+    };
+    match coherence.confirm(token).await {
         Some(included) => Ok(Json(json!({ "included": included }))),
         None => Err(Failed(Problem::of_status(StatusCode::SERVICE_UNAVAILABLE))),
     }

@@ -1,11 +1,12 @@
 //! What an origin tells over the stream of changes.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use chrono::DateTime;
 use serde::Deserialize;
 
-use super::position::{Lsn, Position, Token};
+use super::position::{Lsn, Position, Token, number};
 use super::stream::Message;
 
 /// How the tailer of an origin names a state of the database.
@@ -21,6 +22,8 @@ pub struct Told {
     pub at: Option<SystemTime>,
     /// What a replica must have replayed to show all of it.
     pub wal: Option<Lsn>,
+    /// What was told before it: who has not applied as much has missed something. Missing where everything is out of date.
+    pub since: Option<Position>,
     /// Everything up to here has been told; missing where more of the same poll follows.
     pub position: Option<Position>,
 }
@@ -42,7 +45,7 @@ pub enum News {
 /// A committed transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transaction {
-    /// Its number.
+    /// Its name.
     pub id: Option<Token>,
     /// The groups that it made out of date.
     pub groups: Vec<Box<str>>,
@@ -78,6 +81,8 @@ struct Data {
     at: Box<str>,
     #[serde(default)]
     wal: Box<str>,
+    #[serde(default)]
+    since: Box<str>,
     #[serde(default)]
     reason: Box<str>,
     transactions: Option<Vec<TransactionData>>,
@@ -115,15 +120,20 @@ impl Told {
             None => return Err(bad_position()),
         };
         let data: Data = serde_json::from_str(&message.data)?;
-        let news = match message.event.as_str() {
-            "change" => News::Changes(transactions(data.transactions)?),
-            "everything" => News::Everything {
-                reason: data.reason,
-            },
-            _ => News::Nothing,
+        let (news, since) = if message.event == "everything" {
+            let reason = data.reason;
+            (News::Everything { reason }, None)
+        } else {
+            let since: Position = data.since.parse().map_err(|_| bad_position())?;
+            let news = match is_change {
+                true => News::Changes(transactions(data.transactions, since.incarnation())?),
+                false => News::Nothing,
+            };
+            (news, Some(since))
         };
         Ok(Some(Self {
             news,
+            since,
             tailer: data.tailer,
             poll: data.poll,
             at: DateTime::parse_from_rfc3339(&data.at)
@@ -137,11 +147,15 @@ impl Told {
 
 fn transactions(
     listed: Option<Vec<TransactionData>>,
+    incarnation: &Arc<str>,
 ) -> Result<Vec<Transaction>, serde_json::Error> {
     let listed = listed
         .ok_or_else(|| <serde_json::Error as serde::de::Error>::missing_field("transactions"))?;
     let read = listed.into_iter().map(|data| Transaction {
-        id: data.id.parse().ok(),
+        id: number(&data.id).ok().map(|xid| Token {
+            xid,
+            incarnation: Arc::clone(incarnation),
+        }),
         groups: data.groups,
     });
     Ok(read.collect())
@@ -183,15 +197,15 @@ mod tests {
     #[test]
     fn a_change_names_transactions_with_their_groups() {
         let data = format!(
-            r#"{{{PLACE},"transactions":[{{"id":"751","groups":["a","b\n"],"new":1}}],"new":[]}}"#
+            r#"{{{PLACE},"since":"748:751:748@7.1.a","transactions":[{{"id":"751","groups":["a","b\n"],"new":1}}],"new":[]}}"#
         );
         let told = Told::read(&message("change", Some("748:752:748@7.1.a"), &data));
         let told = told.unwrap().unwrap();
         assert_eq!((&*told.tailer, told.poll), ("t-0", 812));
         assert_eq!(told.wal, Some(Lsn(0x016B_3748)));
-        assert!(told.at.is_some() && told.position.is_some());
+        assert!(told.at.is_some() && told.position.is_some() && told.since.is_some());
         let expected = Transaction {
-            id: Some(Token(751)),
+            id: "751@7.1.a".parse().ok(),
             groups: vec!["a".into(), "b\n".into()],
         };
         assert_eq!(told.news, News::Changes(vec![expected]));
@@ -208,17 +222,21 @@ mod tests {
 
     #[test]
     fn what_cannot_be_understood_is_an_error_and_never_nothing() {
-        let place = format!("{{{PLACE}}}");
+        let place = format!(r#"{{{PLACE},"since":"1:1:@a"}}"#);
+        let without = format!("{{{PLACE}}}");
+        let changes = format!(r#"{{{PLACE},"transactions":[]}}"#);
         for (event, id, data) in [
             ("everything", None, place.as_str()),
             ("position", None, &place),
             ("position", Some("no position"), &place),
+            ("position", Some("1:1:@a"), &without),
             ("change", None, &place),
+            ("change", None, &changes),
             ("change", None, "{"),
             (
                 "change",
                 Some("x"),
-                r#"{"tailer":"t","poll":1,"transactions":[]}"#,
+                r#"{"tailer":"t","poll":1,"since":"1:1:@a","transactions":[]}"#,
             ),
             ("position", Some("1:1:@a"), r#"{"tailer":"t"}"#),
         ] {

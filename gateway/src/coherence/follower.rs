@@ -210,10 +210,10 @@ impl Follower {
 
     /// Purges what a message tells, then takes its position: the order on which everything rests.
     pub(super) async fn hear(&self, message: &Message) -> Result<(), BadEvent> {
-        let Some(told) = Told::read(message)? else {
+        let Some(mut told) = Told::read(message)? else {
             return Ok(());
         };
-        self.coherence.prepare(&told);
+        self.coherence.prepare(&mut told);
         match &told.news {
             News::Everything { reason } => {
                 if &**reason == NO_POSITION {
@@ -227,7 +227,8 @@ impl Follower {
                 let mut groups: Vec<&str> = transactions
                     .iter()
                     .flat_map(|transaction| {
-                        self.coherence.unpurged(transaction.id, &transaction.groups)
+                        self.coherence
+                            .unpurged(transaction.id.as_ref(), &transaction.groups)
                     })
                     .collect();
                 groups.sort_unstable();

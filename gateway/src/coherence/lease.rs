@@ -108,6 +108,7 @@ mod tests {
     use proptest::collection::vec;
     use proptest::prelude::*;
 
+    use super::super::position::tests::token;
     use super::*;
 
     const LENGTH: Duration = Duration::from_secs(2);
@@ -249,8 +250,12 @@ mod tests {
         }
 
         fn applied(&self) -> u64 {
-            let position = self.applied.as_ref().map(|progress| &progress.position);
-            position.map_or(0, |position| position.floor().0)
+            let Some(progress) = &self.applied else {
+                return 0;
+            };
+            let mut all = (0..).map(token);
+            let missing = all.find(|token| !progress.position.includes(token));
+            missing.expect("positions end").xid
         }
     }
 

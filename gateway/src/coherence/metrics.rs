@@ -10,8 +10,15 @@ use super::event::{News, Told};
 const DELAY_BOUNDS_SECONDS: [f64; 12] = [
     0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0,
 ];
-/// The reasons for expiring everything that are told apart: they come from outside.
-const REASONS: [&str; 5] = ["position", "incarnation", "trimmed", "amount", "database"];
+/// The reasons for expiring everything that are told apart: they come from outside, but for `missed`.
+const REASONS: [&str; 6] = [
+    "position",
+    "incarnation",
+    "trimmed",
+    "amount",
+    "database",
+    "missed",
+];
 const OTHER: &str = "other";
 
 /// Counters and gauges, by handles.

@@ -63,7 +63,7 @@ impl Peers {
         let mut questions = JoinSet::new();
         for address in &self.addresses {
             let http = Arc::clone(&self.http);
-            let uri = format!("http://{address}/coherence/includes?token={}", token.0);
+            let uri = format!("http://{address}/coherence/includes?token={token}");
             questions.spawn(async move {
                 let asked = timeout_at(deadline, ask(&http, &uri)).await;
                 if asked.is_err() {

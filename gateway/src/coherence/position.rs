@@ -2,13 +2,22 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// Bytes of a position at most; one with more is none.
 const POSITION_BYTES_MAX: usize = 16 * 1024;
+/// Bytes that the name of an incarnation may have.
+const INCARNATION_BYTES_MAX: usize = 128;
 
-/// The number of a transaction, as the answer of a write names it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Token(pub u64);
+/// A transaction, as the answer of a write names it: `number@incarnation`. A crash of the database may give a number out
+/// again, in another incarnation.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Token {
+    /// Its number.
+    pub xid: u64,
+    /// Which life of which server gave the number.
+    pub incarnation: Arc<str>,
+}
 
 /// A place in the write-ahead log, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,7 +31,7 @@ pub struct Position {
     xmax: u64,
     /// Ascending, without repeats, each below `xmax`.
     running: Vec<u64>,
-    incarnation: Box<str>,
+    incarnation: Arc<str>,
 }
 
 /// The text is nothing that an origin says.
@@ -31,9 +40,11 @@ pub struct Position {
 pub struct Malformed;
 
 impl Position {
-    /// Whether a transaction's changes have been applied.
-    pub fn includes(&self, token: Token) -> bool {
-        token.0 < self.xmax && self.running.binary_search(&token.0).is_err()
+    /// Whether a transaction's changes have been applied. Of one of another incarnation that is not known.
+    pub fn includes(&self, token: &Token) -> bool {
+        self.incarnation == token.incarnation
+            && token.xid < self.xmax
+            && self.running.binary_search(&token.xid).is_err()
     }
 
     /// Whether everything that another position includes has been applied.
@@ -46,14 +57,8 @@ impl Position {
             && other.xmax.saturating_sub(self.xmax) <= beyond.count() as u64
     }
 
-    /// The first transaction that may not be included: every earlier one is.
-    pub fn floor(&self) -> Token {
-        let first = self.running.first().copied();
-        Token(first.unwrap_or(self.xmax))
-    }
-
     /// Which life of which server its numbers belong to.
-    pub fn incarnation(&self) -> &str {
+    pub fn incarnation(&self) -> &Arc<str> {
         &self.incarnation
     }
 
@@ -68,11 +73,7 @@ impl FromStr for Position {
 
     fn from_str(text: &str) -> Result<Self, Malformed> {
         let (snapshot, incarnation) = text.split_once('@').ok_or(Malformed)?;
-        let is_visible = |byte: u8| byte.is_ascii_graphic();
-        if text.len() > POSITION_BYTES_MAX
-            || incarnation.is_empty()
-            || !text.bytes().all(is_visible)
-        {
+        if text.len() > POSITION_BYTES_MAX {
             return Err(Malformed);
         }
         let mut parts = snapshot.splitn(3, ':');
@@ -91,7 +92,7 @@ impl FromStr for Position {
             text: text.into(),
             xmax,
             running,
-            incarnation: incarnation.into(),
+            incarnation: name(incarnation)?,
         })
     }
 }
@@ -100,12 +101,30 @@ impl FromStr for Token {
     type Err = Malformed;
 
     fn from_str(text: &str) -> Result<Self, Malformed> {
-        number(text).map(Self)
+        let (xid, incarnation) = text.split_once('@').ok_or(Malformed)?;
+        Ok(Self {
+            xid: number(xid)?,
+            incarnation: name(incarnation)?,
+        })
     }
 }
 
+impl fmt::Display for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.xid, self.incarnation)
+    }
+}
+
+/// The name of an incarnation: what may stand in a field, a cookie and a query as it is.
+fn name(text: &str) -> Result<Arc<str>, Malformed> {
+    let is_of_names = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+    let is_name =
+        (1..=INCARNATION_BYTES_MAX).contains(&text.len()) && text.bytes().all(is_of_names);
+    is_name.then(|| text.into()).ok_or(Malformed)
+}
+
 /// Digits only: `parse` alone would take a sign.
-fn number(text: &str) -> Result<u64, Malformed> {
+pub(super) fn number(text: &str) -> Result<u64, Malformed> {
     if text.bytes().all(|byte| byte.is_ascii_digit()) {
         text.parse().map_err(|_| Malformed)
     } else {
@@ -140,6 +159,14 @@ pub(super) mod tests {
 
     use super::*;
 
+    /// A transaction of the incarnation that tests are about.
+    pub(in crate::coherence) fn token(xid: u64) -> Token {
+        Token {
+            xid,
+            incarnation: "7.1.a".into(),
+        }
+    }
+
     /// Positions of few transactions, so that they often meet.
     pub(in crate::coherence) fn positions() -> impl Strategy<Value = Position> {
         (0..12_u64, btree_set(0..12_u64, 0..6)).prop_map(|(xmax, running)| {
@@ -156,11 +183,15 @@ pub(super) mod tests {
         fn a_position_covers_another_if_it_includes_every_transaction_of_it(
             one in positions(), other in positions(),
         ) {
-            let all = (0..14).map(Token);
-            let expected = all.clone().all(|token| one.includes(token) || !other.includes(token));
+            let mut all = (0..14).map(token);
+            let expected = all.all(|token| one.includes(&token) || !other.includes(&token));
             prop_assert_eq!(one.covers(&other), expected);
-            prop_assert!(all.filter(|token| *token < one.floor()).all(|token| one.includes(token)));
-            prop_assert!(!one.includes(one.floor()));
+        }
+
+        #[test]
+        fn a_token_is_written_as_it_is_read(xid in any::<u64>(), incarnation in "[0-9a-z._-]{1,20}") {
+            let text = format!("{xid}@{incarnation}");
+            prop_assert_eq!(text.parse::<Token>().unwrap().to_string(), text);
         }
 
         #[test]
@@ -180,14 +211,13 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn another_life_of_the_server_covers_nothing() {
+    fn another_life_of_the_server_covers_and_includes_nothing() {
         let one: Position = "5:9:7@a".parse().unwrap();
         let other: Position = "5:9:7@b".parse().unwrap();
         assert!(one.covers(&one) && !one.covers(&other));
-        assert!(
-            other.includes(Token(8)),
-            "the number of an acknowledged write is never used again"
-        );
+        let token: Token = "8@a".parse().unwrap();
+        assert!(one.includes(&token));
+        assert!(!other.includes(&token), "its number may be another's there");
     }
 
     #[test]
@@ -201,7 +231,20 @@ pub(super) mod tests {
         for text in ["", "1", "+1/2", "1/2/3", "100000000/0", "g/0"] {
             assert_eq!(text.parse::<Lsn>(), Err(Malformed), "{text}");
         }
-        for text in ["", "-1", "1 ", "18446744073709551616"] {
+        let long = format!("1@{}", "a".repeat(INCARNATION_BYTES_MAX + 1));
+        for text in [
+            "",
+            "1",
+            "@a",
+            "-1@a",
+            "1 @a",
+            "18446744073709551616@a",
+            "1@",
+            "1@a@b",
+            "1@a;b",
+            "1@a,2@a",
+            &long,
+        ] {
             assert_eq!(text.parse::<Token>(), Err(Malformed), "{text}");
         }
         assert_eq!("0/16B3748".parse(), Ok(Lsn(0x016B_3748)));

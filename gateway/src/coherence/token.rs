@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::position::Token;
 
-/// The number of a write's transaction: on its answer, and on requests whose answer must not be older.
+/// A write's transaction, `number@incarnation`: on its answer, and on requests whose answer must not be older.
 pub static COHERENCE_TOKEN: HeaderName = HeaderName::from_static("cache-coherence-token");
 /// What a fill needs of the database that answers: a place in its log, or `primary`.
 pub static COHERENCE_AFTER: HeaderName = HeaderName::from_static("cache-coherence-after");
@@ -64,15 +64,15 @@ pub fn presented(request: &HeaderMap, in_cookies: bool) -> Presented {
 }
 
 /// The cookie that makes a browser present a write's token.
-pub fn cookie(token: Token) -> Option<HeaderValue> {
-    let Token(number) = token;
+pub fn cookie(token: &Token) -> Option<HeaderValue> {
     let text =
-        format!("{COOKIE_NAME}={number}; Max-Age={COOKIE_SECONDS}; Path=/; HttpOnly; SameSite=Lax");
+        format!("{COOKIE_NAME}={token}; Max-Age={COOKIE_SECONDS}; Path=/; HttpOnly; SameSite=Lax");
     HeaderValue::try_from(text).ok()
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::position::tests::token;
     use super::*;
 
     fn request(fields: &[(&HeaderName, &str)]) -> HeaderMap {
@@ -86,12 +86,12 @@ mod tests {
     #[test]
     fn tokens_come_in_fields_and_if_wanted_in_a_cookie() {
         let headers = request(&[
-            (&COHERENCE_TOKEN, "5, 7"),
-            (&COHERENCE_TOKEN, "9"),
-            (&COOKIE, "a=1; cache-coherence-token=11; b"),
+            (&COHERENCE_TOKEN, "5@7.1.a, 7@7.1.a"),
+            (&COHERENCE_TOKEN, "9@7.1.a"),
+            (&COOKIE, "a=1; cache-coherence-token=11@7.1.a; b"),
         ]);
         let with = presented(&headers, true);
-        assert_eq!(with.tokens, [5, 7, 9, 11].map(Token));
+        assert_eq!(with.tokens, [5, 7, 9, 11].map(token));
         assert!(!with.is_partial);
         assert_eq!(presented(&headers, false).tokens.len(), 3);
         assert!(presented(&request(&[]), true).is_empty());
@@ -99,8 +99,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_not_ignored() {
-        let many = vec!["1"; TOKENS_MAX + 1].join(",");
-        for text in ["", "x", "5,-1", "5 6", many.as_str()] {
+        let many = vec!["1@a"; TOKENS_MAX + 1].join(",");
+        for text in ["", "x", "5", "5@a,-1@a", "5@a 6@a", many.as_str()] {
             let presented = presented(&request(&[(&COHERENCE_TOKEN, text)]), false);
             assert!(presented.is_partial, "{text:?}");
             assert!(presented.tokens.len() <= TOKENS_MAX);
@@ -109,9 +109,9 @@ mod tests {
 
     #[test]
     fn a_cookie_is_presented_as_it_was_set() {
-        let set = cookie(Token(42)).unwrap();
+        let set = cookie(&token(42)).unwrap();
         let pair = set.to_str().unwrap().split(';').next().unwrap();
         let presented = presented(&request(&[(&COOKIE, pair)]), true);
-        assert_eq!(presented.tokens, [Token(42)]);
+        assert_eq!(presented.tokens, [token(42)]);
     }
 }

@@ -182,7 +182,7 @@ impl Gateway {
     pub(super) fn begin_write(&self, answer: &HeaderMap, names_groups: bool) -> Option<Token> {
         let coherence = self.coherence.as_deref()?;
         let token = token_of(answer);
-        coherence.begin_write(token, names_groups, Moment::now());
+        coherence.begin_write(token.as_ref(), names_groups, Moment::now());
         token
     }
 
@@ -207,7 +207,7 @@ impl Gateway {
         {
             return Ok(());
         }
-        match token_of(&resp.headers).and_then(cookie) {
+        match token_of(&resp.headers).as_ref().and_then(cookie) {
             Some(cookie) => resp.append_header(SET_COOKIE, cookie).map(drop),
             None => Ok(()),
         }

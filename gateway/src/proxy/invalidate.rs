@@ -59,7 +59,7 @@ impl Gateway {
         // First: from here on a fill asks for what has this write, so none that begins after the purge is without it.
         let token = self.begin_write(&resp.headers, names_groups);
         match &invalidated {
-            Ok(groups) => self.invalidate_written(&keys, groups, token).await,
+            Ok(groups) => self.invalidate_written(&keys, groups, token.as_ref()).await,
             Err(bad) => {
                 // What was meant cannot be known: everything goes, rather than something stale staying.
                 tracing::error!(%bad, path = %target.path, "unreadable Cache-Group-Invalidation: purging everything");
@@ -70,7 +70,7 @@ impl Gateway {
     }
 
     /// Takes out what a write changed, but for groups that the stream has told already.
-    async fn invalidate_written(&self, keys: &[Key], groups: &[Box<str>], token: Option<Token>) {
+    async fn invalidate_written(&self, keys: &[Key], groups: &[Box<str>], token: Option<&Token>) {
         let mut scopes: Vec<Scope<'_>> = keys.iter().map(|key| Scope::Key(key.hash())).collect();
         let Some(coherence) = &self.coherence else {
             scopes.extend(groups.iter().map(|group| Scope::Tag(group)));

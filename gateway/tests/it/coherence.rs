@@ -91,12 +91,12 @@ fn page(request: &Received, version: &AtomicUsize) -> Reply {
     }
 }
 
-/// A write to `group` by the transaction with this number.
-fn write(group: &str, token: u64) -> Request {
+/// A write to `group` by the transaction of this token.
+fn write(group: &str, token: &str) -> Request {
     Request::new("POST", "/write")
         .body("{}")
         .header("X-Groups", &format!("\"{group}\""))
-        .header("X-Token", &token.to_string())
+        .header("X-Token", token)
 }
 
 /// What the newest read asked for.

@@ -61,9 +61,10 @@ const FIELDS: [Field; 12] = [
     },
     Field {
         name: "Cache-Coherence-Token",
-        about: "Names the write's transaction, for caches that follow the stream of changes.",
+        about: "Names the write's transaction, for caches that follow the stream of changes: its number, and the \
+            life of the database that gave it.",
         is_for_clients: false,
-        kind: Kind::Number,
+        kind: Kind::Pattern("^[0-9]+@[0-9A-Za-z._-]+$"),
     },
     Field {
         name: "ETag",

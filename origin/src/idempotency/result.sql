@@ -9,7 +9,7 @@ select gate.state,
        coalesce(created.location, stored.location) as location,
        coalesce(created.groups, stored.groups) as groups,
        -- Of a replay too: whoever has seen this transaction end has seen the first one.
-       case when cardinality(coalesce(created.groups, stored.groups)) > 0 then pg_current_xact_id()::text end as token
+       case when cardinality(coalesce(created.groups, stored.groups)) > 0 then coherence.token() end as token
   from gate
   left join stored on true
   left join created on true

@@ -230,7 +230,7 @@ static MARK_HELPFUL: Statement = Statement::new(
        select rotation.slot, voted.groups
          from voted, coherence.rotation
      )
-     select voted.groups, pg_current_xact_id()::text as token from voted",
+     select voted.groups, coherence.token() as token from voted",
 );
 
 /// Adds a vote; gives what is out of date, if there is such a question.
@@ -273,7 +273,7 @@ static REPORT: Statement = Statement::new(
        select rotation.slot, hidden.groups
          from hidden, coherence.rotation
      )
-     select found.groups, pg_current_xact_id()::text as token from found",
+     select found.groups, coherence.token() as token from found",
 );
 
 /// Takes a question off the list; gives what is out of date, if there is such a question.

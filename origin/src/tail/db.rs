@@ -28,12 +28,11 @@ pub static STATEMENTS: [&Statement; 4] = [&HELLO, &INCARNATE, &POLL, &TELL];
 static HELLO: Statement = Statement::new(
     "tail.hello",
     "select pg_backend_pid(),
-            control.system_identifier::text,
-            left(pg_walfile_name(pg_current_wal_insert_lsn()), 8)
+            control.system_identifier || '.' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8)
        from pg_control_system() as control",
 );
 
-/// Crash recovery has emptied the table, or it is new.
+/// Crash recovery has emptied the table, or it is that of another server.
 static INCARNATE: Statement = Statement::new("tail.incarnate", "select coherence.incarnate()");
 
 /// One statement, hence one snapshot: the rows, the position and whether history was trimmed fit together. The place in
@@ -55,11 +54,11 @@ static POLL: Statement = Statement::new(
        select count(*) > 100000 or coalesce(sum(cardinality(u.groups)), 0) > 100000 as is_too_much
          from unseen u
      )
-     select pg_current_snapshot()::text, i.id::text, r.trimmed::text, pg_current_wal_insert_lsn()::text,
+     select pg_current_snapshot()::text, i.server || '.' || i.id, r.trimmed::text, pg_current_wal_insert_lsn()::text,
             statement_timestamp(), amount.is_too_much, null::text, null::text[], null::timestamptz
        from amount
       cross join coherence.rotation r
-       left join coherence.incarnation i on true
+       left join coherence.incarnation i on i.server = $3
       union all
      select null, null, null, null, null, null, u.xid::text, u.groups, u.appended_at
        from unseen u, amount
@@ -112,8 +111,8 @@ pub struct Session {
     _connection: EndOnDrop,
     poll: tokio_postgres::Statement,
     deadline: Duration,
-    system: String,
-    timeline: String,
+    /// System identifier and timeline.
+    server: String,
 }
 
 /// The outbox at one moment.
@@ -210,14 +209,12 @@ impl Session {
             .await
             .map_err(|_| Error::Timeout)??;
         own.store(hello.try_get(0)?, Ordering::Relaxed);
-        let (system, timeline) = (hello.try_get(1)?, hello.try_get(2)?);
         Ok(Self {
             client,
             _connection: connection,
             poll,
             deadline: source.deadline,
-            system,
-            timeline,
+            server: hello.try_get(1)?,
         })
     }
 
@@ -258,7 +255,7 @@ impl Session {
             let running = position.snapshot.running().iter();
             running.map(u64::to_string).collect()
         });
-        let arguments: [&(dyn ToSql + Sync); 2] = [&xmax, &running];
+        let arguments: [&(dyn ToSql + Sync); 3] = [&xmax, &running, &self.server];
         let rows = self.client.query(&self.poll, &arguments).await?;
         let mut head = None;
         let mut changes = Vec::with_capacity(rows.len().saturating_sub(1));
@@ -269,14 +266,14 @@ impl Session {
             }
         }
         let (snapshot, row) = head.ok_or(Error::Unexpected("without a position"))?;
-        let Some(id) = row.try_get::<_, Option<&str>>(1)? else {
+        let Some(incarnation) = row.try_get::<_, Option<&str>>(1)? else {
             return Ok(None);
         };
         let position = Position {
             snapshot: snapshot
                 .parse()
                 .map_err(|_| Error::Unexpected("with a malformed snapshot"))?,
-            incarnation: Incarnation::new(&self.system, &self.timeline, id),
+            incarnation: Incarnation::new(incarnation),
         };
         let trimmed = row.try_get::<_, Option<&str>>(2)?;
         let is_too_much = row.try_get(5)?;

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::{
     db::{Change, Reason},
     history::Tip,
+    position::Position,
 };
 
 /// Bytes after which the groups of a poll go on in a further event.
@@ -29,6 +30,7 @@ pub struct Place<'a> {
 struct ChangeData<'a> {
     #[serde(flatten)]
     place: &'a Place<'a>,
+    since: &'a str,
     transactions: &'a [Transaction<'a>],
 }
 
@@ -36,6 +38,13 @@ struct ChangeData<'a> {
 struct Transaction<'a> {
     id: String,
     groups: &'a [String],
+}
+
+#[derive(Serialize)]
+struct PositionData<'a> {
+    #[serde(flatten)]
+    place: Place<'a>,
+    since: String,
 }
 
 #[derive(Serialize)]
@@ -68,15 +77,18 @@ fn time(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::Micros, true)
 }
 
-/// Transactions; only the last event names the position, so a reader that breaks off in between gets all of them again.
-pub fn changes(tailer: &str, tip: &Tip, changes: &[Change]) -> Arc<[Bytes]> {
+/// Transactions that follow upon a position; only the last event names the next one, so a reader that breaks off in
+/// between gets all of them again.
+pub fn changes(tailer: &str, tip: &Tip, since: &Position, changes: &[Change]) -> Arc<[Bytes]> {
     let place = Place::new(tailer, tip);
     let position = tip.position.to_string();
+    let since = since.to_string();
     let mut parts = parts(changes).into_iter().peekable();
     let mut events = Vec::new();
     while let Some(transactions) = parts.next() {
         let data = ChangeData {
             place: &place,
+            since: &since,
             transactions: &transactions,
         };
         let id = parts.peek().is_none().then_some(position.as_str());
@@ -128,8 +140,11 @@ pub fn everything(tailer: &str, tip: &Tip, reason: Reason) -> Bytes {
 
 /// Nothing has changed up to this position that has not been sent.
 pub fn position(tailer: &str, tip: &Tip) -> Bytes {
-    let position = tip.position.to_string();
-    event("position", Some(&position), &Place::new(tailer, tip))
+    let data = PositionData {
+        place: Place::new(tailer, tip),
+        since: tip.since.to_string(),
+    };
+    event("position", Some(&tip.position.to_string()), &data)
 }
 
 /// The body of the answer to a probe.
@@ -169,7 +184,12 @@ mod tests {
             at: DateTime::from_timestamp_micros(1_700_000_000_123_456).expect("a time"),
             wal: "0/16B3748".to_owned(),
             poll: 3,
+            since: since(),
         }
+    }
+
+    fn since() -> Position {
+        "5:6:@a".parse().expect("a position")
     }
 
     fn change(xid: u64, groups: impl IntoIterator<Item = String>) -> Change {
@@ -182,11 +202,11 @@ mod tests {
 
     #[test]
     fn an_event_is_three_lines_and_an_empty_one() {
-        let events = changes("t", &tip(), &[change(6, ["a\n\"b".to_owned()])]);
+        let events = changes("t", &tip(), &since(), &[change(6, ["a\n\"b".to_owned()])]);
         assert_eq!(
             events.concat(),
             b"event: change\nid: 5:9:7@a\ndata: {\"tailer\":\"t\",\"poll\":3,\
-              \"at\":\"2023-11-14T22:13:20.123456Z\",\"wal\":\"0/16B3748\",\
+              \"at\":\"2023-11-14T22:13:20.123456Z\",\"wal\":\"0/16B3748\",\"since\":\"5:6:@a\",\
               \"transactions\":[{\"id\":\"6\",\"groups\":[\"a\\n\\\"b\"]}]}\n\n"
         );
     }
@@ -195,7 +215,7 @@ mod tests {
     fn much_is_told_in_events_of_bounded_size_of_which_the_last_has_the_position() {
         let many = |xid, count| change(xid, (0..count).map(|n| format!("group-{xid}-{n}")));
         let all = [many(1, 5000), many(2, 1), many(3, 9000), many(4, 0)];
-        let events = changes("t", &tip(), &all);
+        let events = changes("t", &tip(), &since(), &all);
         assert!(events.len() > 5, "{}", events.len());
         let mut told = [0; 5];
         for (index, event) in events.iter().enumerate() {

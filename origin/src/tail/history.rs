@@ -18,6 +18,8 @@ pub struct Tip {
     pub wal: String,
     /// Polls so far: a later one has a larger number.
     pub poll: u64,
+    /// Where the last change was told: who is there, or later, has missed nothing.
+    pub since: Position,
 }
 
 /// What a poll brought, as events.

@@ -102,14 +102,17 @@ fn publish(
     sent_at: Instant,
     is_awaited: bool,
 ) -> bool {
-    let tip = Tip {
+    // Upon the last changes that were told, whatever was polled without any in between.
+    let follows = since.map_or(&reading.position, |tip| &tip.since).clone();
+    let mut tip = Tip {
+        since: follows.clone(),
         position: reading.position,
         at: reading.at,
         wal: reading.wal,
         poll: shared.begun.load(Ordering::Acquire),
     };
     let events: Arc<[Bytes]> = match &reading.news {
-        News::Changes(changes) => events::changes(&shared.name, &tip, changes),
+        News::Changes(changes) => events::changes(&shared.name, &tip, &follows, changes),
         News::Everything(reason) => {
             shared.metrics.everything.inc();
             tracing::warn!(reason = reason.as_str(), "everything is out of date");
@@ -118,6 +121,9 @@ fn publish(
     };
     let has_news = !events.is_empty();
     let is_first = since.is_none();
+    if has_news {
+        tip.since = tip.position.clone();
+    }
     {
         let mut state = shared.state();
         if let Some(since) = since.filter(|_| has_news) {
@@ -126,7 +132,7 @@ fn publish(
                 let end = state.history.end();
                 state.history = History::starting_at(shared.settings.history_bytes as usize, end);
             }
-            state.history.push(since.position.clone(), events, tip.poll);
+            state.history.push(follows, events, tip.poll);
         }
         if has_news || is_awaited || is_first {
             state.announced = tip.poll;
@@ -172,6 +178,7 @@ mod tests {
             at: at(1000),
             wal: String::new(),
             poll: 1,
+            since: "1:1:@a".parse().expect("a position"),
         };
         let took = Duration::from_millis(1);
         for (appended, expected) in [(0, 11), (1000, 11), (1007, 4), (1012, 1)] {

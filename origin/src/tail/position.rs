@@ -10,14 +10,14 @@ pub const POSITION_BYTES_MAX: usize = 16 * 1024;
 const INCARNATION_BYTES_MAX: usize = 80;
 
 /// One life of one server, within which no transaction number is used twice: system identifier, timeline, and an id
-/// that crash recovery forgets.
+/// that crash recovery forgets, as `coherence.token()` names it too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Incarnation(Box<str>);
 
 impl Incarnation {
-    /// Names an incarnation.
-    pub fn new(system: &str, timeline: &str, id: &str) -> Self {
-        Self(format!("{system}.{timeline}.{id}").into())
+    /// The incarnation of this name.
+    pub fn new(name: &str) -> Self {
+        Self(name.into())
     }
 }
 
@@ -79,7 +79,7 @@ mod tests {
     fn of(snapshot: Snapshot) -> Position {
         Position {
             snapshot,
-            incarnation: Incarnation::new("7", "1", "5f0c0a9e-7c1b-4c1e-9d52-000000000000"),
+            incarnation: Incarnation::new("7.1.5f0c0a9e-7c1b-4c1e-9d52-000000000000"),
         }
     }
 
@@ -97,7 +97,7 @@ mod tests {
         #[test]
         fn no_position_includes_one_of_another_incarnation(one in snapshots(), other in snapshots()) {
             let mut elsewhere = of(other.clone());
-            elsewhere.incarnation = Incarnation::new("7", "2", "x");
+            elsewhere.incarnation = Incarnation::new("7.2.x");
             prop_assert!(!of(one.clone()).includes(&elsewhere));
             prop_assert_eq!(of(one.clone()).includes(&of(other.clone())), one.includes(&other));
         }

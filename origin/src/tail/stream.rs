@@ -160,13 +160,10 @@ async fn begin(shared: &Shared, position: Option<Position>, tip: Tip) -> Result<
         let events = everything(Reason::Incarnation);
         return Ok(Beginning { at: end, events });
     }
-    let here = [events::position(&shared.name, &tip)].into();
     if position.includes(&tip.position) {
         shared.metrics.resumed_from_memory.inc();
-        return Ok(Beginning {
-            at: end,
-            events: here,
-        });
+        let events = [events::position(&shared.name, &tip)].into();
+        return Ok(Beginning { at: end, events });
     }
     if let Some(at) = found {
         shared.metrics.resumed_from_memory.inc();
@@ -175,7 +172,6 @@ async fn begin(shared: &Shared, position: Option<Position>, tip: Tip) -> Result<
     }
     let events = timeout(CATCH_UP_TIMEOUT, catch_up(shared, &position, &tip));
     let events = events.await.map_err(|_| Error::Timeout)??;
-    let events = if events.is_empty() { here } else { events };
     Ok(Beginning { at: end, events })
 }
 
@@ -191,11 +187,16 @@ async fn catch_up(shared: &Shared, position: &Position, tip: &Tip) -> Result<Arc
         at: reading.at,
         wal: reading.wal,
         poll: tip.poll,
+        since: position.clone(),
     };
     match &reading.news {
+        News::Changes(changes) if changes.is_empty() => {
+            shared.metrics.resumed_from_outbox.inc();
+            Ok([events::position(&shared.name, &tip)].into())
+        }
         News::Changes(changes) => {
             shared.metrics.resumed_from_outbox.inc();
-            Ok(events::changes(&shared.name, &tip, changes))
+            Ok(events::changes(&shared.name, &tip, position, changes))
         }
         News::Everything(reason) => {
             shared.metrics.resumed_from_nothing.inc();

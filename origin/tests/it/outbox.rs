@@ -66,7 +66,8 @@ async fn every_write_appends_one_row_of_the_groups_that_its_answer_names_and_pla
         assert_eq!(appended, expected, "{method} {path}");
         let groups: Vec<&str> = outbox[0].iter().map(String::as_str).collect();
         answer.assert_invalidates(&groups);
-        let xid = "select max(xid::text::int8)::text from coherence.outbox";
+        let xid = "select max(xid::text::int8) || '@' || (select server || '.' || id from coherence.incarnation)
+                     from coherence.outbox";
         assert_eq!(answer.field("cache-coherence-token"), app.value::<String>(xid).await);
         let pattern: Vec<_> = path
             .split('/')
@@ -109,12 +110,11 @@ async fn a_replay_has_a_token_of_a_later_transaction_and_what_caches_do_not_see_
         let answer = app
             .send("POST", "/reviews", &fields, review().to_string())
             .await;
-        tokens.push(
-            answer
-                .field("cache-coherence-token")
-                .parse::<u64>()
-                .unwrap(),
-        );
+        let (xid, incarnation) = answer
+            .field("cache-coherence-token")
+            .split_once('@')
+            .expect("number@incarnation");
+        tokens.push((incarnation.to_owned(), xid.parse::<u64>().unwrap()));
     }
     assert!(tokens[0] < tokens[1], "{tokens:?}");
     let unseen = [

@@ -163,8 +163,10 @@ async fn a_stream_begins_with_everything_and_tells_each_write_under_the_token_of
         .expect_groups(&["product-2-reviews", "product-2-meta"])
         .await;
     let token = created.field("cache-coherence-token");
-    assert_eq!(told.data["transactions"][0]["id"], token);
-    let xid: u64 = token.parse().unwrap();
+    let (xid, incarnation) = token.split_once('@').unwrap();
+    assert_eq!(told.data["transactions"][0]["id"], xid);
+    assert!(told.id().ends_with(&format!("@{incarnation}")), "{told:?}");
+    let xid: u64 = xid.parse().unwrap();
     assert!(!first.position().snapshot.is_visible(xid));
     assert!(told.position().snapshot.is_visible(xid));
     assert_eq!(told.data["tailer"], first.data["tailer"]);
@@ -337,6 +339,53 @@ async fn a_new_incarnation_is_everything_for_streams_and_positions() {
     events.expect_groups(&["b"]).await;
     let mut resumed = Events::resume(&app, before.id()).await;
     resumed.next().await.assert_everything("incarnation");
+}
+
+#[tokio::test]
+async fn each_event_follows_upon_the_last_that_told_of_a_change() {
+    let app = TestApp::start(&[]).await;
+    let mut events = Events::open(&app).await;
+    let mut last = events.next().await;
+    for group in ["a", "b", "c"] {
+        // Numbers that are nobody's news move positions, not what changes follow upon.
+        app.sql("select pg_current_xact_id()").await;
+        events_end(&app).await;
+        append(&app, group).await;
+        loop {
+            let event = events.next().await;
+            let since: Position = event.data["since"].as_str().unwrap().parse().unwrap();
+            assert!(last.position().includes(&since), "{event:?} after {last:?}");
+            let is_change = event.name == "change";
+            if is_change {
+                last = event;
+                break;
+            }
+        }
+    }
+    let end = events_end(&app).await;
+    let mut resumed = Events::resume(&app, &end).await;
+    let since = resumed.next().await.data["since"].clone();
+    assert_eq!(since, last.id(), "the last change, not the last poll");
+}
+
+#[tokio::test]
+async fn the_first_write_after_a_crash_is_of_the_new_incarnation_before_any_poll() {
+    let app = TestApp::start_with(&[fixture::REVIEWS_WITH_TIES], &NEVER_POLLS).await;
+    let incarnation = |token: &str| token.split_once('@').unwrap().1.to_owned();
+    let token = async || {
+        let answer = app.put("/reviews/5/helpful").await;
+        incarnation(answer.field("cache-coherence-token"))
+    };
+    let before = token().await;
+    assert_eq!(before, token().await);
+    app.sql("truncate coherence.incarnation").await;
+    let after = token().await;
+    assert_ne!(before, after);
+    assert_eq!(incarnation(&events_end(&app).await), after);
+    // A row that was restored from another server names that one.
+    app.sql("update coherence.incarnation set server = '1.00000001'")
+        .await;
+    assert_ne!(incarnation(&events_end(&app).await), after);
 }
 
 #[tokio::test]

@@ -127,7 +127,7 @@ impl World {
     }
 
     fn commit(&self) -> Token {
-        Token(self.primary.fetch_add(1, Ordering::SeqCst))
+        token(self.primary.fetch_add(1, Ordering::SeqCst))
     }
 
     /// A write through this gateway, as `proxy/invalidate.rs` treats its answer.
@@ -135,19 +135,19 @@ impl World {
         let token = self.commit();
         let groups = [GROUP.into()];
         let purge = || {
-            let unpurged = self.coherence.unpurged(Some(token), &groups);
+            let unpurged = self.coherence.unpurged(Some(&token), &groups);
             let scopes: Vec<_> = unpurged.into_iter().map(Scope::Tag).collect();
             self.store.purge(&scopes);
         };
         if self.fault == Fault::PurgesFirst {
             purge();
         }
-        self.coherence.begin_write(Some(token), true, at(1));
+        self.coherence.begin_write(Some(&token), true, at(1));
         if self.fault != Fault::PurgesFirst {
             purge();
         }
-        self.coherence.purged(Some(token), &groups);
-        self.answered.fetch_max(token.0 + 1, Ordering::SeqCst);
+        self.coherence.purged(Some(&token), &groups);
+        self.answered.fetch_max(token.xid + 1, Ordering::SeqCst);
     }
 
     fn replay(&self) {
@@ -173,7 +173,7 @@ impl World {
             event: "change".to_owned(),
             id: Some(format!("{committed}:{committed}:@7.1.a")),
             data: format!(
-                r#"{{"tailer":"t","poll":{},"wal":"0/{wal:X}","transactions":[{}]}}"#,
+                r#"{{"tailer":"t","poll":{},"wal":"0/{wal:X}","since":"{told}:{told}:@7.1.a","transactions":[{}]}}"#,
                 committed + 2,
                 transactions.join(",")
             ),

@@ -181,7 +181,8 @@ async fn own_writes_are_read_back_without_a_lease_too() {
     unleased(&gateway).await;
     for round in 0..50 {
         client.get("/g").await;
-        client.send(&write("g", 1_000 + round)).await;
+        let token = format!("{}@7.1.a", 1_000 + round);
+        client.send(&write("g", &token)).await;
         assert_miss(&client.get("/g").await);
         assert_eq!(asked_after(&origin).as_deref(), Some("primary"));
     }

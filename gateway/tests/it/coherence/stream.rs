@@ -61,7 +61,7 @@ async fn an_own_write_costs_one_fetch_whichever_comes_first_its_answer_or_its_ev
             caught_up(&gateway, &tail).await;
             assert_miss(&client.get("/g").await);
         }
-        client.send(&write("g", token)).await;
+        client.send(&write("g", &token)).await;
         if !event_first {
             assert_miss(&client.get("/g").await);
             tail.commit(&["g"]);
@@ -88,7 +88,7 @@ async fn fills_ask_for_what_the_stream_has_told_and_for_the_primary_while_an_own
     assert_eq!(asked_after(&origin), Some(tail.wal()));
 
     let token = tail.next();
-    client.send(&write("g", token)).await;
+    client.send(&write("g", &token)).await;
     client.get("/3").await;
     assert_eq!(asked_after(&origin).as_deref(), Some("primary"));
     assert_eq!(standing(&gateway).await["pending_writes"], 1);
@@ -187,6 +187,25 @@ async fn history_that_is_gone_and_a_server_that_crashed_make_everything_stale() 
         let name = format!("gateway_coherence_everything_total{{reason=\"{reason}\"}}");
         assert_eq!(metric(&gateway, &name).await, 1.0);
     }
+}
+
+#[tokio::test]
+async fn an_event_that_is_lost_on_its_way_makes_everything_stale_when_the_next_comes() {
+    let (origin, tail) = (pages().await, FakeTail::start("a").await);
+    let gateway = following(&origin, &[&tail], "").await;
+    let client = gateway.client();
+    client.get("/a").await;
+    assert_hit(&client.get("/a").await);
+    tail.commit_in_silence(&["a"]);
+    caught_up(&gateway, &tail).await;
+    let read = client.get("/a").await;
+    assert!(read.cache_status().contains("fwd=stale"), "{read:#?}");
+    assert_eq!(standing(&gateway).await["everything"]["reason"], "missed");
+    let name = "gateway_coherence_everything_total{reason=\"missed\"}";
+    assert_eq!(metric(&gateway, name).await, 1.0);
+    assert_hit(&client.get("/a").await);
+    assert_eq!(tail.begun().len(), 1, "the stream goes on");
+    leased(&gateway).await;
 }
 
 #[tokio::test]

@@ -100,7 +100,7 @@ async fn a_writes_answer_waits_until_the_other_gateway_has_heard_of_it() {
     assert_hit(&second.client().get("/g").await);
     let token = tail.next();
     let client = first.client();
-    let writing = tokio::spawn(async move { client.send(&write("g", token)).await });
+    let writing = tokio::spawn(async move { client.send(&write("g", &token)).await });
     crate::support::until("the origin has answered the write", || async {
         standing(&first).await["pending_writes"] == 1
     })
@@ -121,7 +121,7 @@ async fn a_writes_answer_waits_for_a_gateway_that_hangs_as_long_as_its_lease() {
     let (first, second) = pair(&origin, &tail, "500ms").await;
     second.freeze().await;
     let began = Instant::now();
-    let written = first.client().send(&write("g", tail.next())).await;
+    let written = first.client().send(&write("g", &tail.next())).await;
     assert_eq!(written.status, 201);
     assert!(
         began.elapsed() >= Duration::from_millis(500),
@@ -145,9 +145,9 @@ async fn a_gateway_tells_others_only_whether_it_has_heard_of_a_write() {
     let (origin, tail) = (pages().await, FakeTail::start("a").await);
     let gateway = following(&origin, &[&tail], "lease = \"200ms\"").await;
     let admin = gateway.admin();
-    let heard = admin.get("/coherence/includes?token=5").await;
+    let heard = admin.get("/coherence/includes?token=5@7.1.a").await;
     assert_eq!((heard.status, heard.text()), (200, "{\"included\":true}"));
-    let unheard = admin.get("/coherence/includes?token=100000").await;
+    let unheard = admin.get("/coherence/includes?token=100000@7.1.a").await;
     assert_eq!(
         (unheard.status, unheard.text()),
         (200, "{\"included\":false}")
@@ -157,7 +157,7 @@ async fn a_gateway_tells_others_only_whether_it_has_heard_of_a_write() {
     assert_eq!(
         without
             .admin()
-            .get("/coherence/includes?token=5")
+            .get("/coherence/includes?token=5@7.1.a")
             .await
             .status,
         404

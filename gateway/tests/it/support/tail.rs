@@ -33,6 +33,8 @@ struct State {
     life: String,
     poll: u64,
     xmax: u64,
+    /// Where the last change was told.
+    since: String,
     log: Vec<(u64, Vec<String>)>,
     /// Nothing of the log is there for who resumes.
     is_trimmed: bool,
@@ -60,6 +62,7 @@ impl FakeTail {
             life: "7.1.a".to_owned(),
             poll: 1,
             xmax: 100,
+            since: "100:100:@7.1.a".to_owned(),
             log: Vec::new(),
             is_trimmed: false,
             is_silent: false,
@@ -86,24 +89,32 @@ impl FakeTail {
         self.tasks.shutdown().await;
     }
 
-    /// The number of the next transaction.
-    pub(crate) fn next(&self) -> u64 {
-        self.state.lock().xmax
+    /// The token of the next transaction.
+    pub(crate) fn next(&self) -> String {
+        let state = self.state.lock();
+        format!("{}@{}", state.xmax, state.life)
     }
 
-    /// A transaction commits and is told; returns its number.
-    pub(crate) fn commit(&self, groups: &[&str]) -> u64 {
-        self.state.lock().commit(groups)
+    /// A transaction commits and is told; returns its token.
+    pub(crate) fn commit(&self, groups: &[&str]) -> String {
+        let token = self.next();
+        self.state.lock().commit(groups, true);
+        token
+    }
+
+    /// A transaction commits, and what tells of it is lost on its way.
+    pub(crate) fn commit_in_silence(&self, groups: &[&str]) {
+        self.state.lock().commit(groups, false);
     }
 
     /// Transactions that other tailers of the same database have seen are seen here too.
     pub(crate) fn catch_up(&self, with: &Self) {
-        let (xmax, log) = {
+        let (xmax, log, since) = {
             let other = with.state.lock();
-            (other.xmax, other.log.clone())
+            (other.xmax, other.log.clone(), other.since.clone())
         };
         let mut state = self.state.lock();
-        (state.xmax, state.log) = (xmax, log);
+        (state.xmax, state.log, state.since) = (xmax, log, since);
     }
 
     /// The place in the log that has everything so far.
@@ -133,6 +144,7 @@ impl FakeTail {
     pub(crate) fn crash(&self) {
         let mut state = self.state.lock();
         state.life = "7.1.b".to_owned();
+        state.since = state.position();
         state.streams.clear();
     }
 
@@ -169,7 +181,7 @@ impl State {
     }
 
     fn data(&self) -> Value {
-        json!({ "tailer": self.name, "poll": self.poll, "at": "2026-11-21T06:00:00.000000Z", "wal": self.wal() })
+        json!({ "tailer": self.name, "poll": self.poll, "at": "2026-11-21T06:00:00.000000Z", "wal": self.wal(), "since": self.since })
     }
 
     fn event(&self, event: &str, more: &Value) -> String {
@@ -191,15 +203,17 @@ impl State {
         self.send(&text);
     }
 
-    fn commit(&mut self, groups: &[&str]) -> u64 {
+    fn commit(&mut self, groups: &[&str], is_told: bool) {
         let id = self.xmax;
         self.xmax += 1;
         self.poll += 1;
         let groups: Vec<String> = groups.iter().map(|group| (*group).to_owned()).collect();
         let transaction = json!({ "id": id.to_string(), "groups": groups });
         self.log.push((id, groups));
-        self.tell("change", &json!({ "transactions": [transaction] }));
-        id
+        if is_told {
+            self.tell("change", &json!({ "transactions": [transaction] }));
+        }
+        self.since = self.position();
     }
 
     /// What a stream from this position begins with.
@@ -218,7 +232,7 @@ impl State {
             return everything("incarnation");
         }
         if seen >= self.xmax {
-            return self.event("position", &json!({}));
+            return self.event("position", &json!({ "since": position }));
         }
         if self.is_trimmed {
             return everything("trimmed");
@@ -227,7 +241,10 @@ impl State {
         let missed: Vec<_> = missed
             .map(|(id, groups)| json!({ "id": id.to_string(), "groups": groups }))
             .collect();
-        self.event("change", &json!({ "transactions": missed }))
+        self.event(
+            "change",
+            &json!({ "since": position, "transactions": missed }),
+        )
     }
 
     fn probe(&mut self) -> (u16, String) {
