@@ -11,6 +11,7 @@ mod file;
 mod isolate;
 mod kind;
 mod node;
+mod query;
 mod route;
 mod schema;
 mod section;

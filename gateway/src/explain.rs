@@ -12,10 +12,12 @@ use http::header::{
 use http::{HeaderMap, HeaderValue};
 use serde::Serialize;
 
+use crate::coherence::{Coherence, Moment};
 use crate::policy::freshness::Left;
 use crate::policy::groups::{CACHE_GROUPS, CACHE_TAG, SURROGATE_KEY};
 use crate::policy::key::Key;
 use crate::policy::route::Target;
+use crate::policy::source;
 use crate::purge::{Cause, Journal, Mode, Sequence};
 use crate::refusals::Refusals;
 use crate::site::{BadUrl, Named, Site};
@@ -48,6 +50,8 @@ pub struct Sources<'a> {
     pub refusals: &'a Refusals,
     /// Targeted fields (RFC 9213).
     pub targeted: &'a [HeaderName],
+    /// What is known of the data, if the stream of changes is followed.
+    pub coherence: Option<&'a Coherence>,
 }
 
 /// What is known about a URL.
@@ -63,8 +67,9 @@ pub struct Explanation {
     pub is_cached_route: bool,
     /// One for each key: of an absolute URL one, of a path one for each host that has it.
     pub keys: Vec<KeyExplained>,
-    /// What the next plain GET would meet where nothing is kept.
-    pub otherwise: Decision,
+    /// What the next plain GET meets if there is no key: nothing is kept, nor was a refusal remembered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub otherwise: Option<Decision>,
 }
 
 /// What is known about one key.
@@ -72,11 +77,11 @@ pub struct Explanation {
 pub struct KeyExplained {
     /// Scheme, host, path and query.
     pub key: String,
-    /// What the next plain GET meets if no entry below is its variant.
+    /// What the next plain GET meets; of a response that varies, one that fits no variant below.
     pub decision: Decision,
     /// The last purge that named it, if any did.
     pub last_purge: Option<LastPurge>,
-    /// Why the last answer that was not kept was not.
+    /// Why the last answer was not kept, if it came after every entry below.
     pub last_refusal: Option<LastRefusal>,
     /// Each variant.
     pub entries: Vec<EntryExplained>,
@@ -155,6 +160,8 @@ pub struct EntryExplained {
     pub tags: Vec<String>,
     /// What the next plain GET of this variant meets.
     pub decision: Decision,
+    /// The field and directive, or the setting, that its lifetime comes from.
+    pub lifetime_from: String,
     /// Seconds since the origin made or validated it.
     pub age_seconds: u64,
     /// Seconds until it is stale; negative since it is.
@@ -192,9 +199,15 @@ pub fn explain(url: &str, sources: &Sources<'_>, now: Instant) -> Result<Explana
     } else {
         decision(Verdict::Pass, "no rule lets this path be kept")
     };
-    let keys = keys
+    let view = View {
+        sources,
+        has_negative_ttl: sources.site.negative_ttl(target.route).is_some(),
+        unleased: unleased(sources),
+        now,
+    };
+    let keys: Vec<_> = keys
         .iter()
-        .map(|key| explain_key(key, &otherwise, sources, now))
+        .map(|key| explain_key(key, &otherwise, &view))
         .collect();
     Ok(Explanation {
         url: url.to_owned(),
@@ -206,8 +219,35 @@ pub fn explain(url: &str, sources: &Sources<'_>, now: Instant) -> Result<Explana
             .route
             .map(|route| sources.site.route(route).to_owned()),
         is_cached_route: target.cache,
+        otherwise: keys.is_empty().then_some(otherwise),
         keys,
-        otherwise,
+    })
+}
+
+/// What an entry's explanation depends on besides the entry.
+struct View<'a> {
+    sources: &'a Sources<'a>,
+    /// Whether the route grants a lifetime to answers that there is nothing.
+    has_negative_ttl: bool,
+    /// There is no lease.
+    unleased: Option<Unleased>,
+    now: Instant,
+}
+
+/// What the lack of a lease means for entries that carry groups.
+struct Unleased {
+    /// None of them is given.
+    is_strict: bool,
+    /// One that is younger is a hit.
+    fresh_for: Duration,
+}
+
+fn unleased(sources: &Sources<'_>) -> Option<Unleased> {
+    let coherence = sources.coherence?;
+    coherence.unleased_for(Moment::now())?;
+    Some(Unleased {
+        is_strict: coherence.is_strict(),
+        fresh_for: coherence.settings().fresh_without_lease,
     })
 }
 
@@ -230,12 +270,8 @@ fn keys_of(target: &Target, sources: &Sources<'_>) -> Vec<Key> {
     keys
 }
 
-fn explain_key(
-    key: &Key,
-    otherwise: &Decision,
-    sources: &Sources<'_>,
-    now: Instant,
-) -> KeyExplained {
+fn explain_key(key: &Key, otherwise: &Decision, view: &View<'_>) -> KeyExplained {
+    let View { sources, now, .. } = view;
     let entries = sources.store.inspect(key);
     let mut tags: Vec<Box<str>> = entries
         .iter()
@@ -246,26 +282,44 @@ fn explain_key(
     let last_refusal = sources
         .refusals
         .find(&key.hash())
+        .filter(|refusal| {
+            let arrived = |entry: &Inspected| entry.object.freshness().stored_at;
+            entries.iter().all(|entry| arrived(entry) <= refusal.at)
+        })
         .map(|refusal| LastRefusal {
             reason: refusal.reason,
             seconds_ago: now.saturating_duration_since(refusal.at).as_secs(),
         });
-    let decision = match &last_refusal {
-        Some(refusal) if otherwise.verdict == Verdict::Fetch && entries.is_empty() => {
+    let explained: Vec<_> = entries
+        .iter()
+        .map(|entry| explain_entry(entry, &entries[0], view))
+        .collect();
+    KeyExplained {
+        key: key.to_string(),
+        decision: decide_key(&explained, last_refusal.as_ref(), otherwise),
+        last_purge: last_purge(sources.store.last_purge(key, &tags), sources.journal),
+        last_refusal,
+        entries: explained,
+    }
+}
+
+/// What a request for a key meets: its entry, where there is one that varies on nothing.
+fn decide_key(
+    entries: &[EntryExplained],
+    refusal: Option<&LastRefusal>,
+    otherwise: &Decision,
+) -> Decision {
+    if otherwise.verdict == Verdict::Pass {
+        return otherwise.clone();
+    }
+    match (entries.first(), refusal) {
+        (Some(newest), _) if newest.variant.is_none() => newest.decision.clone(),
+        (Some(_), _) => decision(Verdict::Fetch, "a variant that is not kept"),
+        (None, Some(refusal)) => {
             let reason = format!("the last answer was not kept: {}", refusal.reason);
             decision(Verdict::Fetch, &reason)
         }
-        _ => otherwise.clone(),
-    };
-    KeyExplained {
-        key: key.to_string(),
-        decision,
-        last_purge: last_purge(sources.store.last_purge(key, &tags), sources.journal),
-        last_refusal,
-        entries: entries
-            .iter()
-            .map(|entry| explain_entry(entry, sources.targeted, now))
-            .collect(),
+        (None, None) => otherwise.clone(),
     }
 }
 
@@ -290,8 +344,11 @@ fn http_date(at: SystemTime) -> String {
     httpdate::fmt_http_date(at)
 }
 
-fn explain_entry(entry: &Inspected, targeted: &[HeaderName], now: Instant) -> EntryExplained {
-    let object = &entry.object;
+fn explain_entry(entry: &Inspected, newest: &Inspected, view: &View<'_>) -> EntryExplained {
+    let (object, targeted, now) = (&entry.object, view.sources.targeted, view.now);
+    let (status, headers) = (object.head.status, &object.head.headers);
+    let is_found = entry.object.id == newest.object.id
+        || (entry.object.variance.is_some() && newest.object.variance.is_some());
     let freshness = object.freshness();
     let (left, stale_for) = match freshness.left(now) {
         Left::Fresh(left) => (seconds(left), Duration::ZERO),
@@ -300,11 +357,19 @@ fn explain_entry(entry: &Inspected, targeted: &[HeaderName], now: Instant) -> En
     let rest = |window: Duration| window.saturating_sub(stale_for).as_secs();
     EntryExplained {
         variant: object.variance.map(|variance| hex(&variance)),
-        status: object.head.status.as_u16(),
+        status: status.as_u16(),
         is_filling: !object.is_complete(),
-        directives: directives(&object.head.headers, targeted),
+        directives: directives(headers, targeted),
         tags: object.tags.iter().map(ToString::to_string).collect(),
-        decision: decide(entry, now),
+        decision: if is_found {
+            decide(entry, view)
+        } else {
+            decision(
+                Verdict::Fetch,
+                "never found: a newer answer disagrees about varying at all",
+            )
+        },
+        lifetime_from: source::of_stored(status, headers, targeted, view.has_negative_ttl),
         age_seconds: freshness.age(now).as_secs(),
         fresh_seconds: left,
         stale_while_revalidate_seconds: rest(freshness.stale_while_revalidate),
@@ -317,8 +382,22 @@ fn explain_entry(entry: &Inspected, targeted: &[HeaderName], now: Instant) -> En
     }
 }
 
-fn decide(entry: &Inspected, now: Instant) -> Decision {
-    let freshness = entry.object.freshness();
+fn decide(entry: &Inspected, view: &View<'_>) -> Decision {
+    let (freshness, now) = (entry.object.freshness(), view.now);
+    let is_fresh = matches!(freshness.left(now), Left::Fresh(_));
+    let unleased = view.unleased.as_ref();
+    if let Some(unleased) = unleased.filter(|_| !entry.object.tags.is_empty()) {
+        if unleased.is_strict {
+            return decision(Verdict::Pass, "without a lease nothing in a group is used");
+        }
+        let kept = now.saturating_duration_since(freshness.stored_at);
+        if is_fresh && kept < unleased.fresh_for {
+            return decision(Verdict::Hit, "fresh for a moment, without a lease");
+        }
+        if is_fresh {
+            return decision(Verdict::Revalidate, "nobody vouches for it: no lease");
+        }
+    }
     let by = match freshness.left(now) {
         Left::Fresh(_) if !entry.object.is_complete() => {
             return decision(Verdict::Join, "its body is arriving, and fresh");

@@ -49,6 +49,17 @@ impl Ready {
     }
 }
 
+/// The moment of an answer.
+#[derive(Debug, Clone, Copy)]
+pub struct Present {
+    /// For ages and lifetimes.
+    pub now: Instant,
+    /// For `Date`, where the origin stated none.
+    pub wall: SystemTime,
+    /// Whether what carries a group may be used: there is a lease, or no `[coherence]`.
+    pub is_leased: bool,
+}
+
 impl Hot {
     /// For one store; `codings` as in `cache.encodings`.
     pub fn new(store: Arc<Store>, finish: Finish, codings: Vec<Coding>) -> Self {
@@ -76,8 +87,11 @@ impl Hot {
         &self,
         request: &[u8],
         id: &str,
-        now: Instant,
-        wall: SystemTime,
+        Present {
+            now,
+            wall,
+            is_leased,
+        }: Present,
     ) -> Option<Ready> {
         let plain = recognise(request)?;
         let key = self.key_of(&plain)?;
@@ -88,10 +102,14 @@ impl Hot {
         if object.variance.is_some() {
             return None; // which variant it is depends on more than is read here
         }
+        if !is_leased && !object.tags.is_empty() {
+            return None; // what that means is for the normal path to say
+        }
         let (coding, body) = self.representation(&plain, &object)?;
         let head = self.head(&object, coding, body.len())?;
         let age = object.freshness().age(now);
-        let variable = self.finish.variable(age, left, id, wall)?;
+        let date = (!head::is_dated(&object)).then_some(wall);
+        let variable = self.finish.variable(age, left, id, date)?;
         Some(Ready {
             head,
             variable,

@@ -13,12 +13,14 @@ pub mod freshness;
 pub mod groups;
 pub mod key;
 pub mod loadtest;
+pub mod query;
 pub mod range;
 pub mod reference;
 pub mod request;
 pub mod route;
 #[cfg(test)]
 mod samples;
+pub mod source;
 pub mod stale;
 pub mod status;
 pub mod storable;

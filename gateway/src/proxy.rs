@@ -19,6 +19,7 @@ mod refresh;
 mod stale;
 mod storage;
 mod uncacheable;
+mod variant;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};

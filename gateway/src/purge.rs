@@ -50,8 +50,17 @@ pub enum Scope<'a> {
     Path(&'a str, Option<&'a str>),
     /// Every path that begins so.
     Prefix(Prefix<'a>),
-    /// One group.
+    /// One group, on every host.
     Tag(&'a str),
+    /// One group of one origin (RFC 9875 section 2: scheme, host and port), whose names mean nothing to the others.
+    SiteTag {
+        /// The scheme.
+        scheme: &'a str,
+        /// The canonical host.
+        host: &'a str,
+        /// The group.
+        tag: &'a str,
+    },
     /// Everything.
     All,
 }
@@ -98,10 +107,13 @@ pub struct PurgeTable {
     all: AtomicU64,
     slots: Box<[AtomicU64]>,
     found: Box<[AtomicU64]>,
-    /// Half of a key's hash, and the first slots of the groups that it had in its last answer, plus one.
-    groups: Box<[[AtomicU64; 2]]>,
+    /// Half of a key's hash, and the first slots of the groups that it had in its last answer, plus one: of the groups as they
+    /// are on every host, and on its own.
+    groups: Box<[[AtomicU64; 3]]>,
     /// The newest purge by group.
     group_newest: AtomicU64,
+    /// The newest one that was of one host: spares fills a look.
+    site_group_newest: AtomicU64,
     prefixes: Mutex<VecDeque<RecentPrefix>>,
     /// The newest purge by prefix: spares fills the look at the list.
     prefix_newest: AtomicU64,
@@ -118,9 +130,10 @@ impl PurgeTable {
             slots: (0..SLOTS).map(|_| AtomicU64::new(0)).collect(),
             found: (0..FOUND_SLOTS).map(|_| AtomicU64::new(0)).collect(),
             groups: (0..GROUPED_KEYS)
-                .map(|_| [AtomicU64::new(0), AtomicU64::new(0)])
+                .map(|_| std::array::from_fn(|_| AtomicU64::new(0)))
                 .collect(),
             group_newest: AtomicU64::new(0),
+            site_group_newest: AtomicU64::new(0),
             prefixes: Mutex::new(VecDeque::new()),
             prefix_newest: AtomicU64::new(0),
             prefix_forgotten: AtomicU64::new(0),
@@ -146,6 +159,11 @@ impl PurgeTable {
                 Scope::Tag(tag) => {
                     self.group_newest.fetch_max(sequence, Ordering::SeqCst);
                     self.raise(tag, sequence);
+                }
+                Scope::SiteTag { scheme, host, tag } => {
+                    self.group_newest.fetch_max(sequence, Ordering::SeqCst);
+                    self.site_group_newest.fetch_max(sequence, Ordering::SeqCst);
+                    self.raise(&(scheme, host, tag), sequence);
                 }
                 Scope::All => {
                     self.all.fetch_max(sequence, Ordering::SeqCst);
@@ -198,23 +216,31 @@ impl PurgeTable {
             || self.newest(&key.hash()) > began
             || self.newest(&(key.path(), key.query())) > began
             || tags.iter().any(|tag| self.newest(tag.as_ref()) > began)
+            || (newer(&self.site_group_newest)
+                && tags
+                    .iter()
+                    .any(|tag| self.newest(&of_site(key, tag)) > began))
             || newer(&self.prefix_forgotten)
             || (newer(&self.prefix_newest) && self.last_prefix(key) > began)
     }
 
     /// Remembers the groups of a key's answer, if they are few.
     pub fn note_groups(&self, key: &Key, tags: &[Box<str>]) {
-        let [named, slots] = &self.groups[place_of(key, GROUPED_KEYS)];
+        let [named, everywhere, on_site] = &self.groups[place_of(key, GROUPED_KEYS)];
         if tags.len() > GROUPS_MAX {
             let _ = named.compare_exchange(half_of(key), 0, Ordering::SeqCst, Ordering::SeqCst);
             return;
         }
-        let word = tags.iter().fold(0, |word, tag| {
-            word << u16::BITS | (slots_of(tag.as_ref())[0] as u64 + 1)
-        });
+        let first = |[slot, _]: [usize; 2]| slot as u64 + 1;
+        let mut words = [0, 0];
+        for tag in tags {
+            words[0] = words[0] << u16::BITS | first(slots_of(tag.as_ref()));
+            words[1] = words[1] << u16::BITS | first(slots_of(&of_site(key, tag)));
+        }
         // Nobody's for the moment: a reader in between knows nothing.
         named.store(0, Ordering::SeqCst);
-        slots.store(word, Ordering::SeqCst);
+        everywhere.store(words[0], Ordering::SeqCst);
+        on_site.store(words[1], Ordering::SeqCst);
         named.store(half_of(key), Ordering::SeqCst);
     }
 
@@ -227,13 +253,16 @@ impl PurgeTable {
         if self.group_newest.load(Ordering::SeqCst) <= began {
             return false;
         }
-        let [named, slots] = &self.groups[place_of(key, GROUPED_KEYS)];
+        let [named, everywhere, on_site] = &self.groups[place_of(key, GROUPED_KEYS)];
         if named.load(Ordering::SeqCst) != half_of(key) {
             return true;
         }
-        let word = slots.load(Ordering::SeqCst);
-        (0..GROUPS_MAX)
-            .map(|place| (word >> (place as u32 * u16::BITS)) as u16)
+        [everywhere, on_site]
+            .map(|word| word.load(Ordering::SeqCst))
+            .into_iter()
+            .flat_map(|word| {
+                (0..GROUPS_MAX).map(move |place| (word >> (place as u32 * u16::BITS)) as u16)
+            })
             .filter(|slot| *slot != 0)
             .any(|slot| self.slots[usize::from(slot) - 1].load(Ordering::SeqCst) > began)
     }
@@ -247,7 +276,10 @@ impl PurgeTable {
             self.last_prefix(key),
             self.found[place_of(key, FOUND_SLOTS)].load(Ordering::SeqCst),
         ];
-        let tagged = tags.iter().map(|tag| self.newest(tag.as_ref()));
+        let tagged = tags.iter().map(|tag| {
+            let of_site = self.newest(&of_site(key, tag));
+            self.newest(tag.as_ref()).max(of_site)
+        });
         named.into_iter().chain(tagged).max().unwrap_or(0)
     }
 
@@ -275,6 +307,11 @@ fn slots_of<T: Hash + ?Sized>(name: &T) -> [usize; 2] {
     name.hash(&mut hasher);
     let hash = hasher.finish() as usize;
     [hash % SLOTS, hash / SLOTS % SLOTS]
+}
+
+/// The name of a group of the key's own origin, as [`Scope::SiteTag`] is written down.
+fn of_site<'k>(key: &'k Key, tag: &'k str) -> (&'k str, &'k str, &'k str) {
+    (key.scheme(), key.host(), tag)
 }
 
 /// Tells keys in one place apart; 0 is nobody's.

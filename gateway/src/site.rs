@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use http::{Method, Version, header};
@@ -21,6 +22,8 @@ pub struct Site {
     host: Option<String>,
     /// Hosts that are served; empty means any.
     hosts: HashSet<String>,
+    /// What an answer that there is nothing gets outside the routes that say so themselves.
+    negative_ttl: Duration,
     loaderio_tokens: Vec<String>,
     /// The accepted tokens; `None` when any request passes.
     tokens: Option<Tokens>,
@@ -62,6 +65,7 @@ impl Site {
             routes: Routes::compile(&config.http, &config.routes)?,
             host: config.http.host.clone(),
             hosts: config.http.hosts.iter().cloned().collect(),
+            negative_ttl: config.cache.negative_ttl,
             loaderio_tokens: config.loadtest.loaderio_tokens.clone(),
             tokens: read_tokens(config)?,
         })
@@ -83,6 +87,13 @@ impl Site {
     /// A route's configured path.
     pub fn route(&self, route: RouteId) -> &str {
         self.routes.name(route)
+    }
+
+    /// What an answer of this route, or of none, gets which says that there is nothing and states no lifetime; `None` where
+    /// that is zero.
+    pub fn negative_ttl(&self, route: Option<RouteId>) -> Option<Duration> {
+        let own = route.and_then(|route| self.routes.negative_ttl(route));
+        Some(own.unwrap_or(self.negative_ttl)).filter(|ttl| !ttl.is_zero())
     }
 
     /// The host of every key, where the configuration fixes it.
@@ -149,6 +160,17 @@ impl Site {
             .is_none_or(|tokens| token.is_some_and(|token| tokens.contains(token)))
     }
 
+    /// The host of the keys that an authority names: the one there is, where the configuration fixes it.
+    ///
+    /// # Errors
+    /// It is no host.
+    pub fn named_host(&self, authority: &str) -> Result<String, key::BadHost> {
+        match &self.host {
+            Some(host) => Ok(host.clone()),
+            None => key::canonical_host("http", authority),
+        }
+    }
+
     /// Reads a URL that a purge names.
     ///
     /// # Errors
@@ -162,10 +184,7 @@ impl Site {
         let (Some("http" | "https"), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
             return Err(BadUrl::Form);
         };
-        let host = match &self.host {
-            Some(host) => host.clone(),
-            None => key::canonical_host("http", authority.as_str())?,
-        };
+        let host = self.named_host(authority.as_str())?;
         let target = self.resolve(uri.path(), uri.query())?;
         Ok(Named::Key(Box::new(Key::new(
             "http",
@@ -202,10 +221,7 @@ impl Site {
         let (Some("http" | "https"), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
             return Err(BadUrl::Form);
         };
-        let host = match &self.host {
-            Some(host) => host.clone(),
-            None => key::canonical_host("http", authority.as_str())?,
-        };
+        let host = self.named_host(authority.as_str())?;
         Ok(NamedPrefix {
             host: Some(host),
             path: self.routes.path_prefix(uri.path())?,

@@ -33,6 +33,7 @@ pub(super) async fn explain(
         journal: &admin.journal,
         refusals: &admin.refusals,
         targeted: &admin.targeted,
+        coherence: admin.coherence.as_deref(),
     };
     let explained = explain::explain(&asked.url, &sources, Instant::now());
     explained.map(Json).map_err(|bad| {

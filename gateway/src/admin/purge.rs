@@ -32,6 +32,8 @@ struct Request {
     prefixes: Vec<String>,
     /// Groups: those of `Cache-Groups`, `Surrogate-Key` and `Cache-Tag`.
     tags: Vec<String>,
+    /// Hosts on which the groups are meant; none means every host.
+    hosts: Vec<String>,
     /// Everything.
     all: bool,
     /// Make stale instead of removing.
@@ -60,6 +62,8 @@ pub(super) struct Answer {
 struct Names {
     urls: Vec<Named>,
     prefixes: Vec<NamedPrefix>,
+    /// Hosts of the groups, in canonical form.
+    hosts: Vec<String>,
 }
 
 pub(super) async fn purge(
@@ -106,7 +110,8 @@ pub(super) async fn purge(
 }
 
 fn check(request: &Request) -> Result<(), Failed> {
-    let names = request.urls.len() + request.prefixes.len() + request.tags.len();
+    let tags = request.tags.len() * request.hosts.len().max(1);
+    let names = request.urls.len() + request.prefixes.len() + tags;
     let problem = if names > NAMES_MAX {
         format!("One purge names at most {NAMES_MAX} things, this one {names}.")
     } else if request.prefixes.len() > PREFIXES_MAX {
@@ -114,6 +119,8 @@ fn check(request: &Request) -> Result<(), Failed> {
         format!("One purge names at most {PREFIXES_MAX} prefixes, this one {prefixes}.")
     } else if names == 0 && !request.all {
         "Name something to purge: urls, prefixes, tags or all.".to_owned()
+    } else if request.tags.is_empty() && !request.hosts.is_empty() {
+        "Hosts say where tags are meant: name tags.".to_owned()
     } else if request.refill > REFILL_MAX {
         let refill = request.refill;
         format!("One purge refills at most {REFILL_MAX} keys, this one {refill}.")
@@ -145,7 +152,12 @@ fn names(admin: &Admin, request: &Request) -> Result<Names, Failed> {
         let named = admin.site.named_prefix(url);
         named.map_err(|bad| refused(url, &bad))
     });
+    let hosts = request.hosts.iter().map(|host| {
+        let named = admin.site.named_host(host);
+        named.map_err(|bad| unprocessable(format!("The host {host:?} cannot be purged: {bad}.")))
+    });
     Ok(Names {
+        hosts: hosts.collect::<Result<_, _>>()?,
         urls: urls.collect::<Result<_, _>>()?,
         prefixes: prefixes.collect::<Result<_, _>>()?,
     })
@@ -165,8 +177,18 @@ fn scopes<'a>(request: &'a Request, names: &'a Names) -> Vec<Scope<'a>> {
             path: &named.path,
         })
     });
-    let tags = request.tags.iter().map(|tag| Scope::Tag(tag));
-    urls.chain(prefixes).chain(tags).collect()
+    let mut scopes: Vec<_> = urls.chain(prefixes).collect();
+    for tag in &request.tags {
+        if names.hosts.is_empty() {
+            scopes.push(Scope::Tag(tag));
+        }
+        scopes.extend(names.hosts.iter().map(|host| Scope::SiteTag {
+            scheme: "http",
+            host,
+            tag,
+        }));
+    }
+    scopes
 }
 
 fn unprocessable(detail: String) -> Failed {

@@ -67,9 +67,7 @@ fn told(answer: &Value) -> String {
 fn tell_key(text: &mut String, key: &Value) {
     line(text, 0, "key", &key["key"]);
     let entries = key["entries"].as_array().map_or(&[][..], Vec::as_slice);
-    if entries.is_empty() {
-        line(text, 1, "decision", &verdict(&key["decision"]));
-    }
+    line(text, 1, "decision", &verdict(&key["decision"]));
     let refusal = &key["last_refusal"];
     if refusal.is_object() {
         let told = format!(
@@ -129,6 +127,7 @@ fn tell_entry(text: &mut String, entry: &Value) {
         entry["age_seconds"]
     );
     line(text, 2, "left", &windows.into());
+    line(text, 2, "lifetime from", &entry["lifetime_from"]);
     let tags: Vec<&str> = entry["tags"]
         .as_array()
         .into_iter()

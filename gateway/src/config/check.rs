@@ -57,6 +57,8 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
     check.coherence(config);
     check.releases(config);
     check.routes(config);
+    check.query(config);
+    check.negative(config);
     check.findings
 }
 

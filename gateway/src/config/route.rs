@@ -1,11 +1,13 @@
 //! The `[[route]]` tables: which paths the origins have, and which of their query parameters mean something.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use http::Method;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::kind::duration;
 use super::text;
 
 /// Known parameters of one route at most.
@@ -22,6 +24,10 @@ pub struct Route {
     pub cache: bool,
     /// The known query parameters, in the order in which they enter the key and reach the origin.
     pub query: Vec<Parameter>,
+    /// Patterns of other parameters that are kept behind the known ones, as in [`super::Http::query_keep`].
+    pub query_keep: Vec<String>,
+    /// As [`super::Cache::negative_ttl`], which counts where this is `None`.
+    pub negative_ttl: Option<Duration>,
 }
 
 /// One known query parameter.
@@ -122,6 +128,20 @@ pub(super) struct RouteTable {
     #[serde(default)]
     #[schemars(example = sample_query())]
     query: Vec<ParameterTable>,
+    /// Other parameters that are kept on a cached path, behind the known ones and by name; `*` stands for any text.
+    #[serde(default)]
+    #[schemars(example = ["filter_*"])]
+    query_keep: Vec<String>,
+    /// As `cache.negative_ttl`, for this path.
+    #[serde(default, deserialize_with = "some_duration")]
+    #[schemars(example = "10s")]
+    negative_ttl: Option<Duration>,
+}
+
+fn some_duration<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Duration>, D::Error> {
+    duration(deserializer).map(Some)
 }
 
 /// A parameter of each kind that has settings of its own.
@@ -217,6 +237,8 @@ impl RouteTable {
             methods: self.methods,
             cache: self.cache,
             query,
+            query_keep: self.query_keep,
+            negative_ttl: self.negative_ttl,
         }
     }
 }

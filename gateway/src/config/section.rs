@@ -201,6 +201,9 @@ pub struct Cache {
     /// The longest lifetime found so.
     #[serde(deserialize_with = "duration")]
     pub heuristic_max: Duration,
+    /// The lifetime of an answer that there is nothing (404, 405, 410, 414, 501) which states none; zero leaves it to `heuristic`.
+    #[serde(deserialize_with = "duration")]
+    pub negative_ttl: Duration,
     /// Targeted fields that win over `Cache-Control` (RFC 9213), the first present one first.
     #[serde(with = "text::header_names")]
     #[schemars(with = "Vec<String>")]
@@ -248,6 +251,7 @@ impl Default for Cache {
             stale_if_unreachable: Duration::from_secs(86_400),
             heuristic: true,
             heuristic_max: Duration::from_secs(86_400),
+            negative_ttl: Duration::ZERO,
             targeted: vec![
                 HeaderName::from_static("cdn-cache-control"),
                 HeaderName::from_static("surrogate-control"),
@@ -354,6 +358,14 @@ pub struct Http {
     pub drop_trailing_slash: bool,
     /// Whether paths outside every `[[route]]` are cached; by default only when there are no routes.
     pub cache_unmatched: bool,
+    /// Whether the query parameters of cached paths outside every `[[route]]` are put in the order of their names.
+    pub query_sort: bool,
+    /// Query parameters that are kept on such paths, all others are dropped; `*` stands for any text; left out means all.
+    #[schemars(example = ["page", "filter_*"])]
+    pub query_keep: Option<Vec<String>>,
+    /// Query parameters that mean nothing on any cached path, but for those that a route knows; `*` stands for any text.
+    #[schemars(example = ["utm_*", "fbclid", "gclid"])]
+    pub query_ignore: Vec<String>,
 }
 
 impl Default for Http {
@@ -365,6 +377,9 @@ impl Default for Http {
             collapse_slashes: false,
             drop_trailing_slash: false,
             cache_unmatched: true,
+            query_sort: false,
+            query_keep: None,
+            query_ignore: Vec::new(),
         }
     }
 }

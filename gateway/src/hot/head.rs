@@ -17,6 +17,8 @@ use crate::store::Object;
 
 /// The fields of one answer: far more than they ever need.
 const VARIABLE_BYTES_MAX: usize = 512;
+/// The bytes of a date such as `Sun, 06 Nov 1994 08:49:37 GMT`.
+const DATE_BYTES: usize = 29;
 
 /// What the gateway does to every stored head.
 #[derive(Debug, Clone)]
@@ -29,7 +31,13 @@ pub struct Finish {
     pub every: Vec<(HeaderName, HeaderValue)>,
 }
 
-/// Age, date, name and cache status of one answer, and the end of its head; on the stack.
+/// Whether an entry has a date that goes out as it is (RFC 9110 section 6.6.1): one of the preferred form. Else it is the present.
+pub(super) fn is_dated(object: &Object) -> bool {
+    let date = object.head.headers.get(DATE);
+    date.is_some_and(|date| date.len() == DATE_BYTES)
+}
+
+/// Age, date if it is the present, name and cache status of one answer, and the end of its head; on the stack.
 pub struct Variable {
     bytes: [u8; VARIABLE_BYTES_MAX],
     length: usize,
@@ -56,7 +64,10 @@ impl Finish {
         head.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
         let vary = encoding::vary(headers).filter(|_| object.is_encodable());
         for (name, value) in headers {
-            if self.is_left_out(name) || (*name == VARY && vary.is_some()) {
+            if self.is_left_out(name)
+                || (*name == VARY && vary.is_some())
+                || (*name == DATE && !is_dated(object))
+            {
                 continue;
             }
             if *name == ETAG {
@@ -88,7 +99,7 @@ impl Finish {
 
     /// Those that are set anew, and those that nobody outside is told.
     fn is_left_out(&self, name: &HeaderName) -> bool {
-        [AGE, DATE, CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION].contains(name)
+        [AGE, CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION].contains(name)
             || self.strip.contains(name)
             || self.every.iter().any(|(every, _)| every == name)
             || name.as_str() == "x-request-id"
@@ -101,15 +112,17 @@ impl Finish {
         age: Duration,
         left: Duration,
         id: &str,
-        wall: SystemTime,
+        date: Option<SystemTime>,
     ) -> Option<Variable> {
         let mut bytes = [0; VARIABLE_BYTES_MAX];
         let mut rest = &mut bytes[..];
+        if let Some(date) = date {
+            write!(rest, "date: {}\r\n", HttpDate::from(date)).ok()?;
+        }
         write!(
             rest,
-            "age: {}\r\ndate: {}\r\nx-request-id: {id}\r\ncache-status: {}{}\r\n\r\n",
+            "age: {}\r\nx-request-id: {id}\r\ncache-status: {}{}\r\n\r\n",
             age.as_secs(),
-            HttpDate::from(wall),
             self.cache_status,
             left.as_secs()
         )

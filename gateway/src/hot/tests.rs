@@ -30,8 +30,19 @@ fn key() -> Arc<Key> {
     Arc::new(Key::new("http", "shop", "/a", Some("b=1")))
 }
 
+fn present(now: Instant) -> Present {
+    Present {
+        now,
+        wall: SystemTime::UNIX_EPOCH,
+        is_leased: true,
+    }
+}
+
 fn put(store: &Arc<Store>, now: Instant) {
-    let mut headers = HeaderMap::new();
+    put_with(store, now, HeaderMap::new(), &[]);
+}
+
+fn put_with(store: &Arc<Store>, now: Instant, mut headers: HeaderMap, tags: &[&str]) {
     headers.insert("etag", HeaderValue::from_static("\"1\""));
     headers.insert("content-length", HeaderValue::from_static("4"));
     let mut writer = store.begin_fill(NewFill {
@@ -49,7 +60,7 @@ fn put(store: &Arc<Store>, now: Instant) {
             stale_if_error: Duration::ZERO,
             must_revalidate: false,
         },
-        tags: Vec::new(),
+        tags: tags.iter().map(|tag| Box::from(*tag)).collect(),
         began: store.sequence(),
         encodable: true,
     });
@@ -70,7 +81,7 @@ fn text(ready: &Ready) -> String {
 fn a_known_spelling_of_something_fresh_is_answered_and_nothing_else_is() {
     let (store, now) = (store(), Instant::now());
     let hot = hot(&store);
-    let answer = |request: &[u8], at| hot.answer(request, "id", at, SystemTime::UNIX_EPOCH);
+    let answer = |request: &[u8], at| hot.answer(request, "id", present(at));
     put(&store, now);
     assert!(answer(REQUEST, now).is_none(), "not taught");
     hot.learn(&recognise(REQUEST).unwrap(), &key());
@@ -79,7 +90,7 @@ fn a_known_spelling_of_something_fresh_is_answered_and_nothing_else_is() {
     assert_eq!(
         first,
         "HTTP/1.1 200 OK\r\netag: \"1\"\r\nvary: Accept-Encoding\r\naccept-ranges: bytes\r\ncontent-length: 4\r\nconnection: keep-alive\r\n\
-         age: 13\r\ndate: Thu, 01 Jan 1970 00:00:00 GMT\r\nx-request-id: id\r\n\
+         date: Thu, 01 Jan 1970 00:00:00 GMT\r\nage: 13\r\nx-request-id: id\r\n\
          cache-status: gateway; hit; ttl=50\r\n\r\nbody"
     );
     assert_eq!(text(&answer(REQUEST, later).unwrap()), first);
@@ -98,13 +109,54 @@ fn a_known_spelling_of_something_fresh_is_answered_and_nothing_else_is() {
 }
 
 #[test]
+fn the_date_is_the_origins_and_the_present_only_where_it_stated_none() {
+    let (store, now) = (store(), Instant::now());
+    let hot = hot(&store);
+    hot.learn(&recognise(REQUEST).unwrap(), &key());
+    let stated = "Sun, 06 Nov 1994 08:49:37 GMT";
+    for (date, told) in [
+        (stated, stated),
+        (
+            "Sunday, 06-Nov-94 08:49:37 GMT",
+            "Thu, 01 Jan 1970 00:00:00 GMT",
+        ),
+    ] {
+        let mut headers = HeaderMap::new();
+        headers.insert("date", HeaderValue::from_static(date));
+        put_with(&store, now, headers, &[]);
+        let answer = text(&hot.answer(REQUEST, "id", present(now)).unwrap());
+        assert!(
+            answer.contains(&format!("\r\ndate: {told}\r\n")),
+            "{answer}"
+        );
+        assert_eq!(answer.matches("\r\ndate: ").count(), 1, "{answer}");
+    }
+}
+
+#[test]
+fn without_a_lease_what_carries_a_group_is_left_to_the_normal_path() {
+    let (store, now) = (store(), Instant::now());
+    let hot = hot(&store);
+    hot.learn(&recognise(REQUEST).unwrap(), &key());
+    let unleased = Present {
+        is_leased: false,
+        ..present(now)
+    };
+    put(&store, now);
+    assert!(hot.answer(REQUEST, "id", unleased).is_some(), "of no group");
+    put_with(&store, now, HeaderMap::new(), &["red"]);
+    assert!(hot.answer(REQUEST, "id", unleased).is_none());
+    assert!(hot.answer(REQUEST, "id", present(now)).is_some());
+}
+
+#[test]
 fn a_coding_is_given_when_it_is_there_and_asked_for_on_the_normal_path_when_not() {
     let (store, now) = (store(), Instant::now());
     let hot = hot(&store);
     put(&store, now);
     let request = b"GET /a?b=1 HTTP/1.1\r\nHost: Shop\r\nAccept-Encoding: br\r\n\r\n";
     hot.learn(&recognise(request).unwrap(), &key());
-    let answer = || hot.answer(request, "id", now, SystemTime::UNIX_EPOCH);
+    let answer = || hot.answer(request, "id", present(now));
     assert!(answer().is_none());
     let object = store.lookup(&key().hash(), key().as_bytes(), None).unwrap();
     store.keep_encoded(&object, Coding::Brotli, Bytes::from_static(b"br"));

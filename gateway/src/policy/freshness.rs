@@ -22,6 +22,8 @@ pub enum Source {
     MaxAge,
     /// `Expires`.
     Expires,
+    /// What the configuration grants to answers that there is nothing.
+    Negative,
     /// A share of the time since `Last-Modified`.
     Heuristic,
     /// Nothing: kept only to be validated at each use.

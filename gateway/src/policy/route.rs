@@ -4,10 +4,14 @@
 //! expression; all spellings of one question resolve to the same target, and resolving a target again changes nothing.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use http::Method;
 
-use super::target::{Slashes, canonical_path, checked_query, form_decoded, push_form_encoded};
+use super::query::{Names, Reduction, push_sorted};
+use super::target::{
+    Slashes, canonical_path, check_query, checked_query, form_decoded, push_form_encoded,
+};
 use crate::config::{Http, Parameter, ParameterKind, Route, Segment, segments};
 
 pub use super::target::BadTarget;
@@ -20,6 +24,8 @@ pub use crate::config::PARAMETERS_MAX;
 pub struct Routes {
     slashes: Slashes,
     cache_unmatched: bool,
+    /// What becomes of the queries of cached paths outside the routes.
+    unmatched: Reduction,
     /// The longest first.
     prefixes: Vec<Vec<Segment>>,
     /// In the configuration's order, which is that of [`RouteId`].
@@ -35,6 +41,11 @@ struct Rule {
     methods: Vec<Method>,
     cache: bool,
     query: Vec<Known>,
+    /// Parameters beside the known ones that are kept.
+    others: Names,
+    /// Of those the ones that are not.
+    ignored: Names,
+    negative_ttl: Option<Duration>,
 }
 
 #[derive(Debug, Clone)]
@@ -61,8 +72,8 @@ impl RouteId {
 pub struct Target {
     /// The canonical path: it is keyed, purged and sent to the origin.
     pub path: String,
-    /// The canonical query without its question mark: effective values in fixed order on a route that is cached, as
-    /// received elsewhere.
+    /// The canonical query without its question mark: effective values in fixed order on a route that is cached, reduced as
+    /// configured on other cached paths, as received elsewhere.
     pub query: Option<String>,
     /// What was stripped from the front, to be put back into `Location`.
     pub prefix: Option<String>,
@@ -108,7 +119,11 @@ impl Routes {
             prefixes.push(compiled);
         }
         prefixes.sort_by_key(|prefix| (std::cmp::Reverse(prefix.len()), shape(prefix)));
-        let rules: Vec<_> = routes.iter().map(Rule::compile).collect::<Result<_, _>>()?;
+        let ignored = Names::new(&http.query_ignore);
+        let rules: Vec<_> = routes
+            .iter()
+            .map(|route| Rule::compile(route, &ignored))
+            .collect::<Result<_, _>>()?;
         let mut order: Vec<_> = (0..rules.len()).collect();
         order.sort_by_key(|index| shape(&rules[*index].segments));
         Ok(Self {
@@ -117,6 +132,11 @@ impl Routes {
                 drop_trailing: http.drop_trailing_slash,
             },
             cache_unmatched: http.cache_unmatched,
+            unmatched: Reduction {
+                sort: http.query_sort,
+                keep: http.query_keep.as_deref().map(Names::new),
+                ignore: ignored,
+            },
             prefixes,
             rules,
             order,
@@ -132,11 +152,12 @@ impl Routes {
         let prefix = self.strip_prefix(&mut path)?;
         let route = self.find(&path);
         let rule = route.map(|id| &self.rules[id.0]);
-        let query = match (rule, raw_query) {
-            (Some(rule), raw) if rule.cache => rule.canonical_query(raw.unwrap_or_default())?,
-            (Some(_) | None, raw) => raw.map(checked_query).transpose()?,
-        };
         let cache = rule.map_or(self.cache_unmatched, |rule| rule.cache);
+        let query = match (rule, raw_query) {
+            (Some(rule), raw) if cache => rule.canonical_query(raw.unwrap_or_default())?,
+            (None, Some(raw)) if cache => self.unmatched.reduce(raw)?,
+            (_, raw) => raw.map(checked_query).transpose()?,
+        };
         Ok(Target {
             path,
             query,
@@ -169,6 +190,11 @@ impl Routes {
     /// The methods the route accepts; HEAD is among them wherever GET is.
     pub fn methods(&self, id: RouteId) -> &[Method] {
         self.rules.get(id.0).map_or(&[], |rule| &rule.methods)
+    }
+
+    /// What the route grants to answers that there is nothing, if it says so itself.
+    pub fn negative_ttl(&self, id: RouteId) -> Option<Duration> {
+        self.rules.get(id.0)?.negative_ttl
     }
 
     /// Every route with its name, in the configuration's order.
@@ -240,7 +266,7 @@ fn is_prefix_word(segment: &str) -> bool {
 }
 
 impl Rule {
-    fn compile(route: &Route) -> Result<Self, BadRoute> {
+    fn compile(route: &Route, ignored: &Names) -> Result<Self, BadRoute> {
         let problem = |problem| BadRoute::Route {
             path: route.path.clone(),
             problem,
@@ -254,6 +280,9 @@ impl Rule {
             methods: route.methods.clone(),
             cache: route.cache,
             query: route.query.iter().map(Known::compile).collect(),
+            others: Names::new(&route.query_keep),
+            ignored: ignored.clone(),
+            negative_ttl: route.negative_ttl,
         })
     }
 
@@ -270,26 +299,26 @@ impl Rule {
         all && parts.next().is_none()
     }
 
-    /// The known parameters with their effective values, in the configured order; of a repeated one the first counts.
+    /// The known parameters with their effective values, in the configured order; of a repeated one the first counts. Behind
+    /// them those others that are kept, by name.
     fn canonical_query(&self, raw: &str) -> Result<Option<String>, BadTarget> {
-        if raw
-            .bytes()
-            .any(|byte| matches!(byte, b'#' | 0..=b' ' | 0x7f))
-        {
-            return Err(BadTarget::ForbiddenByte);
-        }
+        check_query(raw)?;
         let mut first = [None; PARAMETERS_MAX];
+        let mut others = Vec::new();
         for pair in raw.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let name = form_decoded(name);
             if let Some(index) = self.query.iter().position(|known| known.name == *name) {
                 first[index].get_or_insert(value);
+            } else if self.others.has(&name) && !self.ignored.has(&name) {
+                others.push((name, pair));
             }
         }
         let mut query = String::with_capacity(raw.len());
         for (known, raw) in self.query.iter().zip(first) {
             known.push_effective(&mut query, raw);
         }
+        push_sorted(&mut query, others);
         Ok((!query.is_empty()).then_some(query))
     }
 }

@@ -28,6 +28,10 @@ pub struct Exchange<'a> {
     pub request_time: SystemTime,
     /// When the response's header had arrived.
     pub response_time: SystemTime,
+    /// Whether the origin got the request's cookies.
+    pub cookie_sent: bool,
+    /// What an answer that there is nothing gets where it states no lifetime of its own; see [`is_negative`].
+    pub negative_ttl: Option<Duration>,
 }
 
 /// What the configuration decides.
@@ -301,8 +305,11 @@ fn check_set_cookie(
     directives: &Directives,
     source: Source,
 ) -> Result<(), Reason> {
-    let is_allowed =
-        rules.store_set_cookie && !matches!(source, Source::Heuristic | Source::Unknown);
+    let is_guessed = matches!(
+        source,
+        Source::Negative | Source::Heuristic | Source::Unknown
+    );
+    let is_allowed = rules.store_set_cookie && !is_guessed;
     let is_omitted = directives.private.fields().contains(&SET_COOKIE)
         || directives.no_cache.fields().contains(&SET_COOKIE);
     if response.contains_key(SET_COOKIE) && !is_allowed && !is_omitted {
@@ -329,17 +336,26 @@ fn lifetime(
     if directives.no_cache == Listed::Whole {
         return Ok((Duration::ZERO, Source::Unknown));
     }
-    let Some(longest) = rules.heuristic_max else {
+    let negative_ttl = exchange
+        .negative_ttl
+        .filter(|_| is_negative(exchange.status));
+    if negative_ttl.is_none() && rules.heuristic_max.is_none() {
         return Err(Reason::NoLifetime);
-    };
+    }
     if !is_heuristically_cacheable(exchange.status) && !directives.public {
         return Err(Reason::NoLifetime);
     }
     // The origin may have looked at the cookie and forgotten to say so.
-    if exchange.request.contains_key(COOKIE) {
+    if exchange.cookie_sent && exchange.request.contains_key(COOKIE) {
         return Err(Reason::CookieHeuristic);
     }
-    match heuristic_lifetime(response, response_time, longest) {
+    if let Some(granted) = negative_ttl {
+        return Ok((granted, Source::Negative));
+    }
+    let guessed = rules
+        .heuristic_max
+        .and_then(|longest| heuristic_lifetime(response, response_time, longest));
+    match guessed {
         Some(guessed) => Ok((guessed, Source::Heuristic)),
         None if has_validator(response) => Ok((Duration::ZERO, Source::Unknown)),
         None => Err(Reason::NoLifetime),
@@ -452,6 +468,11 @@ fn omitted(response: &HeaderMap, directives: &Directives) -> Vec<HeaderName> {
     names.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
     names.dedup();
     names
+}
+
+/// Statuses which say that there is nothing, and may be kept without a stated lifetime (RFC 9110 15.1): 404, 405, 410, 414, 501.
+pub fn is_negative(status: StatusCode) -> bool {
+    is_heuristically_cacheable(status) && (status.is_client_error() || status.is_server_error())
 }
 
 /// Statuses that may be kept without a stated lifetime (RFC 9110 15.1); 206 is never kept.

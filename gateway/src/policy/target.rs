@@ -96,17 +96,31 @@ pub(super) fn canonical_path(raw: &str, slashes: Slashes) -> Result<String, BadT
     Ok(path)
 }
 
+/// Refuses a query with anything that no request target may hold.
+pub(super) fn check_query(raw: &str) -> Result<(), BadTarget> {
+    let is_forbidden = |byte| matches!(byte, b'#' | 0..=b' ' | 0x7f);
+    if raw.bytes().any(is_forbidden) {
+        return Err(BadTarget::ForbiddenByte);
+    }
+    Ok(())
+}
+
 /// A query as received, once it is known to hold nothing that no request target may hold.
 pub(super) fn checked_query(raw: &str) -> Result<String, BadTarget> {
+    check_query(raw)?;
     let mut query = String::with_capacity(raw.len());
+    push_query(&mut query, raw);
+    Ok(query)
+}
+
+/// Writes a part of a checked query as it was received, in the bytes that a request target may hold.
+pub(super) fn push_query(out: &mut String, raw: &str) {
     for byte in raw.bytes() {
         match byte {
-            b'#' | 0..=b' ' | 0x7f => return Err(BadTarget::ForbiddenByte),
-            0x80.. => push_escaped(&mut query, byte),
-            _ => query.push(char::from(byte)),
+            0x80.. => push_escaped(out, byte),
+            _ => out.push(char::from(byte)),
         }
     }
-    Ok(query)
 }
 
 /// A name or value of a query, decoded as forms are: `+` is a space, a percent sign that starts no escape is itself.

@@ -59,7 +59,10 @@ impl Gateway {
         // First: from here on a fill asks for what has this write, so none that begins after the purge is without it.
         let token = self.begin_write(&resp.headers, names_groups);
         match &invalidated {
-            Ok(groups) => self.invalidate_written(&keys, groups, token.as_ref()).await,
+            Ok(groups) => {
+                self.invalidate_written((&host, &keys), groups, token.as_ref())
+                    .await;
+            }
             Err(bad) => {
                 // What was meant cannot be known: everything goes, rather than something stale staying.
                 tracing::error!(%bad, path = %target.path, "unreadable Cache-Group-Invalidation: purging everything");
@@ -70,10 +73,22 @@ impl Gateway {
     }
 
     /// Takes out what a write changed, but for groups that the stream has told already.
-    async fn invalidate_written(&self, keys: &[Key], groups: &[Box<str>], token: Option<&Token>) {
+    ///
+    /// A group is of the write's own origin (RFC 9875 section 2). With `[coherence]` it is of the database that stands behind every
+    /// host: the event of the same transaction, which names no host, purges nothing that was purged here.
+    async fn invalidate_written(
+        &self,
+        (host, keys): (&str, &[Key]),
+        groups: &[Box<str>],
+        token: Option<&Token>,
+    ) {
         let mut scopes: Vec<Scope<'_>> = keys.iter().map(|key| Scope::Key(key.hash())).collect();
         let Some(coherence) = &self.coherence else {
-            scopes.extend(groups.iter().map(|group| Scope::Tag(group)));
+            scopes.extend(groups.iter().map(|tag| Scope::SiteTag {
+                scheme: "http",
+                host,
+                tag,
+            }));
             return self.invalidate(&scopes).await;
         };
         let unpurged = coherence.unpurged(token, groups);

@@ -130,7 +130,7 @@ impl Gateway {
                 return RespCacheable::Uncacheable(NoCacheReason::UpstreamError);
             }
         };
-        match storable::decide(&exchange(session, resp, ctx), &self.rules) {
+        match storable::decide(&self.exchange(session, resp, ctx), &self.rules) {
             Decision::Store(lifetime) => {
                 if resp.headers.contains_key(header::AGE) {
                     ctx.age_sent = Some(lifetime.initial_age);
@@ -162,22 +162,30 @@ impl Gateway {
             }
         }
     }
-}
 
-fn exchange<'a>(session: &'a Session, resp: &'a ResponseHeader, ctx: &Context) -> Exchange<'a> {
-    let client = session.req_header();
-    Exchange {
-        // A HEAD that fills the cache went to the origin as a GET.
-        method: if client.method == Method::HEAD {
-            &Method::GET
-        } else {
-            &client.method
-        },
-        request: &client.headers,
-        status: resp.status,
-        response: &resp.headers,
-        request_time: ctx.request_time,
-        response_time: SystemTime::now(),
+    fn exchange<'a>(
+        &self,
+        session: &'a Session,
+        resp: &'a ResponseHeader,
+        ctx: &Context,
+    ) -> Exchange<'a> {
+        let client = session.req_header();
+        let route = ctx.target.as_ref().and_then(|target| target.route);
+        Exchange {
+            // A HEAD that fills the cache went to the origin as a GET.
+            method: if client.method == Method::HEAD {
+                &Method::GET
+            } else {
+                &client.method
+            },
+            request: &client.headers,
+            status: resp.status,
+            response: &resp.headers,
+            request_time: ctx.request_time,
+            response_time: SystemTime::now(),
+            cookie_sent: route.is_none(), // on a route nobody's cookies go to the origin
+            negative_ttl: self.site.negative_ttl(route),
+        }
     }
 }
 

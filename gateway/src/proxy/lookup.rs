@@ -10,9 +10,9 @@ use pingora::{Error, ErrorType, Result};
 use pingora_cache::key::HashBinary;
 use pingora_cache::{CacheKey, CacheMeta, CacheOptionOverrides, ForcedFreshness, HitHandler};
 
-use super::storage::Stored;
+use super::storage::{FillPlan, Stored};
 use super::uncacheable::Credentials;
-use super::{Context, Gateway};
+use super::{Context, Gateway, variant};
 use crate::error::Problem;
 use crate::policy::key::Key;
 use crate::policy::status::Forward;
@@ -88,8 +88,12 @@ impl Gateway {
         Ok(cache_key)
     }
 
-    /// The variant that this request asks for, if what is stored varies.
+    /// The variant that this request asks for, if what is stored varies; of an answer that is about to be kept, which it is.
     pub(super) fn variance(&self, meta: &CacheMeta, req: &RequestHeader) -> Option<HashBinary> {
+        let is_new = meta.extensions().get::<FillPlan>().is_some();
+        if let (false, Some(Stored(newest))) = (is_new, meta.extensions().get()) {
+            return variant::select(&self.store, newest, &self.rules.vary, &req.headers);
+        }
         let names = vary::names(meta.headers(), &self.rules.vary).ok()?;
         vary::variance(&names, &req.headers)
     }

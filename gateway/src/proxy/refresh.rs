@@ -9,7 +9,7 @@ use http::header::{AUTHORIZATION, COOKIE, HeaderName};
 use pingora::proxy::Session;
 use pingora_cache::key::HashBinary;
 
-use super::{Context, Gateway};
+use super::{Context, Gateway, variant};
 use crate::policy::key::Key;
 use crate::policy::vary::{self, VaryRules};
 use crate::store::Object;
@@ -45,8 +45,8 @@ impl Gateway {
             self.store.lookup(&key.hash(), key.as_bytes(), variance)
         };
         let first = lookup(None)?;
-        let names = vary::names(&first.head.headers, &self.rules.vary).ok()?;
-        let variant = match vary::variance(&names, &session.req_header().headers) {
+        let client = &session.req_header().headers;
+        let variant = match variant::select(&self.store, &first, &self.rules.vary, client) {
             Some(variance) => lookup(Some(&variance))?,
             None => Arc::clone(&first),
         };

@@ -95,6 +95,7 @@ fn names(scopes: &[Scope<'_>]) -> String {
                 write!(text, "{comma}prefix {host}{}", prefix.path)
             }
             Scope::Tag(tag) => write!(text, "{comma}tag {tag}"),
+            Scope::SiteTag { host, tag, .. } => write!(text, "{comma}tag {tag} on {host}"),
             Scope::All => write!(text, "{comma}everything"),
         };
         if text.len() > NAMES_BYTES_MAX {
@@ -115,12 +116,20 @@ mod tests {
         let journal = Journal::default();
         let now = SystemTime::now();
         for sequence in 1..=RECORDS_MAX as u64 + 1 {
-            let scopes = [Scope::Tag("red"), Scope::Path("/a", Some("b=1"))];
+            let scopes = [
+                Scope::Tag("red"),
+                Scope::SiteTag {
+                    scheme: "http",
+                    host: "shop",
+                    tag: "blue",
+                },
+                Scope::Path("/a", Some("b=1")),
+            ];
             journal.note((sequence, Mode::Hard), Cause::Write, &scopes, now);
         }
         assert_eq!(journal.find(1), None);
         let found = journal.find(2).unwrap();
-        assert_eq!(&*found.names, "tag red, path /a?b=1");
+        assert_eq!(&*found.names, "tag red, tag blue on shop, path /a?b=1");
     }
 
     #[test]

@@ -145,3 +145,31 @@ fn nothing_is_known_of_a_key_by_the_groups_of_another() {
         assert!(table.may_match_since(sequence - 1, &page), "{page}");
     }
 }
+
+#[test]
+fn a_group_of_one_host_refuses_fills_of_that_host_and_no_others() {
+    let table = PurgeTable::new();
+    let tags: [Box<str>; 1] = ["red".into()];
+    for host in ["one", "two"] {
+        table.note_groups(&key(host, "/page"), &tags);
+    }
+    let sequence = table.record(&[Scope::SiteTag {
+        scheme: "http",
+        host: "one",
+        tag: "red",
+    }]);
+    let (one, two) = (key("one", "/page"), key("two", "/page"));
+    assert!(table.is_purged_since(0, &one, &tags) && table.may_match_since(0, &one));
+    assert!(!table.is_purged_since(0, &two, &tags) && !table.may_match_since(0, &two));
+    assert!(!table.is_purged_since(sequence, &one, &tags));
+    assert!(!table.is_purged_since(0, &one, &["blue".into()]));
+    assert_eq!(
+        (table.last(&one, &tags), table.last(&two, &tags)),
+        (sequence, 0)
+    );
+    let everywhere = table.record(&[Scope::Tag("red")]);
+    for key in [&one, &two] {
+        assert!(table.is_purged_since(sequence, key, &tags) && table.may_match_since(0, key));
+        assert_eq!(table.last(key, &tags), everywhere);
+    }
+}

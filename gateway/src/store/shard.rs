@@ -12,7 +12,7 @@ use super::ghost::Ghost;
 use super::ledger::Charge;
 use super::object::{Object, Variance};
 use super::queue::{LinkedSlots, Links, NIL, Queue};
-use super::sweep::{Act, Sweep};
+use super::sweep::{Act, Group, Sweep};
 use super::tags::{TagLink, Tags, relink};
 use crate::policy::key::Key;
 use crate::purge::Sequence;
@@ -309,15 +309,20 @@ impl Shard {
     /// from; `None` when all were shown.
     pub(super) fn sweep_tag(
         &mut self,
-        tag: &str,
+        group: &Group<'_>,
         end: usize,
         count: usize,
         sweep: &mut Sweep,
     ) -> Option<usize> {
-        let mut end = end.min(self.tags.slots(tag).len());
+        let mut end = end.min(self.tags.slots(group.name).len());
         for _ in 0..count {
             end = end.checked_sub(1)?;
-            if let Some(index) = self.tags.slots(tag).get(end).copied() {
+            if let Some(index) = self.tags.slots(group.name).get(end).copied()
+                && self
+                    .slots
+                    .get(index)
+                    .is_some_and(|slot| group.means(&slot.object.key))
+            {
                 self.sweep(index, sweep);
             }
         }

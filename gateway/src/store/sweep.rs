@@ -25,6 +25,21 @@ pub struct Order<'a> {
     pub hottest: usize,
 }
 
+/// A group that is meant.
+pub(super) struct Group<'a> {
+    pub(super) name: &'a str,
+    /// Scheme and host of the entries that are meant; `None` means every host.
+    site: Option<(&'a str, &'a str)>,
+}
+
+impl Group<'_> {
+    /// Whether an entry that carries the name is meant.
+    pub(super) fn means(&self, key: &Key) -> bool {
+        self.site
+            .is_none_or(|site| site == (key.scheme(), key.host()))
+    }
+}
+
 /// What the shard does with an entry.
 pub(super) enum Act {
     Keep,
@@ -135,7 +150,7 @@ enum Stage {
 pub struct Purge<'a> {
     store: &'a Store,
     keys: Vec<[u8; 16]>,
-    tags: Vec<&'a str>,
+    tags: Vec<Group<'a>>,
     /// What only a walk over all entries finds.
     paths: FxHashSet<(&'a str, Option<&'a str>)>,
     prefixes: Vec<Prefix<'a>>,
@@ -204,7 +219,18 @@ impl<'a> Purge<'a> {
                     self.paths.insert((path, *query));
                 }
                 (Scope::Prefix(prefix), _) => self.prefixes.push(*prefix),
-                (Scope::Tag(tag), _) => self.tags.push(tag),
+                (Scope::Tag(name), _) => self.tags.push(Group { name, site: None }),
+                (
+                    Scope::SiteTag {
+                        scheme,
+                        host,
+                        tag: name,
+                    },
+                    _,
+                ) => self.tags.push(Group {
+                    name,
+                    site: Some((scheme, host)),
+                }),
                 (Scope::All, _) => {}
             }
         }
@@ -243,7 +269,7 @@ impl<'a> Purge<'a> {
     }
 
     fn step_tags(&mut self, tag: usize, shard: usize, end: usize) -> Stage {
-        let (Some(name), Some(part)) = (self.tags.get(tag), self.store.shards.get(shard)) else {
+        let (Some(group), Some(part)) = (self.tags.get(tag), self.store.shards.get(shard)) else {
             return match (tag + 1 < self.tags.len(), self.walks()) {
                 (true, _) => Stage::Tags {
                     tag: tag + 1,
@@ -256,7 +282,7 @@ impl<'a> Purge<'a> {
         };
         let rest = part
             .lock()
-            .sweep_tag(name, end, STEP_ENTRIES, &mut self.sweep);
+            .sweep_tag(group, end, STEP_ENTRIES, &mut self.sweep);
         match rest {
             Some(end) => Stage::Tags { tag, shard, end },
             None => Stage::Tags {

@@ -231,3 +231,70 @@ async fn the_command_fails_with_the_gateways_own_words() {
         401
     );
 }
+
+#[tokio::test]
+async fn what_gave_an_entry_its_lifetime_is_named() {
+    let origin = FakeOrigin::start(|request| {
+        let reply = Reply::new(200, "page");
+        let modified = "Thu, 01 Jan 2015 00:00:00 GMT";
+        match request.target.as_str() {
+            "/targeted" => reply
+                .header("CDN-Cache-Control", "max-age=60")
+                .header("Cache-Control", "max-age=5"),
+            "/shared" => reply.header("Cache-Control", "max-age=5, s-maxage=60"),
+            "/private" => reply.header("Cache-Control", "max-age=60"),
+            "/expires" => reply.header("Expires", "Thu, 01 Jan 2099 00:00:00 GMT"),
+            _ => reply.header("Last-Modified", modified),
+        }
+    })
+    .await;
+    let gateway = Gateway::general(&[&origin]).await;
+    for (target, expected) in [
+        ("/targeted", "cdn-cache-control: max-age"),
+        ("/shared", "cache-control: s-maxage"),
+        ("/private", "cache-control: max-age"),
+        ("/expires", "expires"),
+        ("/guessed", "last-modified"),
+    ] {
+        gateway.client().get(target).await;
+        let told = explained(&gateway, target).await;
+        let entry = &told["keys"][0]["entries"][0];
+        assert_eq!(entry["lifetime_from"], expected, "{told:#}");
+    }
+}
+
+#[tokio::test]
+async fn a_key_its_entries_and_the_rest_never_contradict_each_other() {
+    let origin = FakeOrigin::start(|request| match request.header("x-secret") {
+        Some(_) => Reply::new(200, "page").header("Cache-Control", "no-store"),
+        None if request.target == "/varied" => {
+            Reply::fresh("page").header("Vary", "Accept-Language")
+        }
+        None => Reply::fresh("page"),
+    })
+    .await;
+    let gateway = Gateway::general(&[&origin]).await;
+    let client = gateway.client();
+    client.send(&get("/page").header("X-Secret", "1")).await;
+    let told = explained(&gateway, "http://shop.test/page").await;
+    assert_eq!(told["keys"][0]["last_refusal"]["reason"], "no-store");
+    client.get("/page").await;
+    let told = explained(&gateway, "http://shop.test/page").await;
+    let key = &told["keys"][0];
+    assert_eq!(key["decision"], key["entries"][0]["decision"], "{told:#}");
+    assert_eq!(key["decision"]["verdict"], "hit", "{told:#}");
+    assert_eq!(
+        key["last_refusal"],
+        Value::Null,
+        "it was kept since: {told:#}"
+    );
+    assert_eq!(told.get("otherwise"), None, "there is a key: {told:#}");
+    client.get("/varied").await;
+    let told = explained(&gateway, "http://shop.test/varied").await;
+    let key = &told["keys"][0];
+    assert_eq!(key["entries"][0]["decision"]["verdict"], "hit", "{told:#}");
+    assert_eq!(
+        key["decision"],
+        json!({ "verdict": "fetch", "reason": "a variant that is not kept" })
+    );
+}

@@ -454,3 +454,91 @@ async fn the_targeted_lifetime_wins_and_stays_between_origin_and_gateway() {
         }
     }
 }
+
+/// An origin whose answers vary on one field or another, depending on who asks.
+async fn of_two_minds() -> FakeOrigin {
+    FakeOrigin::start(|request| {
+        let said = |name: &str| request.header(name).unwrap_or("none").to_owned();
+        let body = format!("{} {}", said("accept-language"), said("x-device"));
+        let field = match request.header("x-device") {
+            Some(_) => "Accept-Language, X-Device",
+            None => "Accept-Language",
+        };
+        Reply::fresh(body).header("Vary", field)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_url_whose_answers_vary_on_different_fields_is_hit_by_each_of_them() {
+    let origin = of_two_minds().await;
+    let gateway = Gateway::general(&[&origin]).await;
+    let client = gateway.client();
+    let requests = [
+        get("/page").header("Accept-Language", "de"),
+        get("/page")
+            .header("Accept-Language", "fr")
+            .header("X-Device", "phone"),
+        get("/page").header("Accept-Language", "en"),
+        get("/page")
+            .header("Accept-Language", "en")
+            .header("X-Device", "desk"),
+    ];
+    let expected = ["de none", "fr phone", "en none", "en desk"];
+    for (request, expected) in requests[..3].iter().zip(expected) {
+        let answer = client.send(request).await;
+        assert_miss(&answer);
+        assert_eq!(answer.text(), expected);
+    }
+    for _ in 0..3 {
+        for (request, expected) in requests[..3].iter().zip(expected) {
+            let answer = client.send(request).await;
+            assert_hit(&answer);
+            assert_eq!(answer.text(), expected);
+        }
+    }
+    // What is kept for `en` varies on the language alone: it fits this device too, by the origin's own word.
+    let fits = client.send(&requests[3]).await;
+    assert_hit(&fits);
+    assert_eq!(fits.text(), "en none");
+    assert_eq!(origin.count(), 3);
+}
+
+#[tokio::test]
+async fn variants_of_different_fields_are_revalidated_and_purged_like_others() {
+    let origin = FakeOrigin::start(|request| {
+        let field = if request.header("x-device").is_some() {
+            "X-Device"
+        } else {
+            "Accept-Language"
+        };
+        let reply = match request.header("if-none-match") {
+            Some(_) => Reply::new(304, ""),
+            None => Reply::new(200, field.to_owned()),
+        };
+        reply
+            .header("Cache-Control", "max-age=0")
+            .header("ETag", &format!("\"{field}\""))
+            .header("Vary", field)
+    })
+    .await;
+    let gateway = Gateway::general(&[&origin]).await;
+    let client = gateway.client();
+    let requests = [
+        get("/page").header("Accept-Language", "de"),
+        get("/page").header("X-Device", "phone"),
+    ];
+    for round in 0..4 {
+        for (request, field) in requests.iter().zip(["Accept-Language", "X-Device"]) {
+            let answer = client.send(request).await;
+            assert_eq!((answer.status, answer.text()), (200, field), "{answer:#?}");
+            let asked = origin.last();
+            let expected = (round > 0).then(|| format!("\"{field}\""));
+            assert_eq!(asked.header("if-none-match"), expected.as_deref());
+        }
+    }
+    let purged = gateway
+        .purge(serde_json::json!({ "urls": ["/page"] }))
+        .await;
+    assert_eq!(purged["objects"], 2, "{purged}");
+}

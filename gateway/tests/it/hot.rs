@@ -13,7 +13,7 @@ use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use gateway::config::Config;
-use gateway::hot::{Finish, Hot, Plain, recognise};
+use gateway::hot::{Finish, Hot, Plain, Present, recognise};
 use gateway::policy::encoding::EncodingRules;
 use gateway::policy::groups::TagLimits;
 use gateway::policy::key::{Key, canonical_host};
@@ -118,6 +118,8 @@ impl Copy {
             response: &header,
             request_time: now,
             response_time: now,
+            cookie_sent: false,
+            negative_ttl: None,
         };
         let Decision::Store(lifetime) = storable::decide(&exchange, &self.rules) else {
             panic!("{} is to be kept", document.target);
@@ -188,9 +190,7 @@ impl Copy {
     }
 
     fn answer(&self, request: &[u8]) -> Option<Told> {
-        let ready = self
-            .hot
-            .answer(request, "id", Instant::now(), SystemTime::now())?;
+        let ready = self.hot.answer(request, "id", present())?;
         let slices = ready.slices();
         let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.to_vec()).collect();
         let end = bytes.windows(4).position(|four| four == b"\r\n\r\n");
@@ -207,14 +207,22 @@ impl Copy {
     }
 }
 
+fn present() -> Present {
+    Present {
+        now: Instant::now(),
+        wall: SystemTime::now(),
+        is_leased: true,
+    }
+}
+
 /// An answer without what differs from one answer to the next.
 #[derive(Debug, PartialEq, Eq)]
 struct Told {
     status: u16,
     fields: BTreeSet<(String, String)>,
     body: Vec<u8>,
-    /// `Age`, and the time to live.
-    seconds: [i64; 2],
+    /// `Age`, the time to live, and `Date`.
+    seconds: [i64; 3],
 }
 
 impl Told {
@@ -223,11 +231,17 @@ impl Told {
             status,
             fields: BTreeSet::new(),
             body: body.to_vec(),
-            seconds: [-1, -1],
+            seconds: [-1; 3],
         };
         for (name, value) in fields {
             let value = match name.as_str() {
-                "date" | "x-request-id" => String::new(), // there, whatever it is
+                "x-request-id" => String::new(), // there, whatever it is
+                "date" => {
+                    let date = httpdate::parse_http_date(value).expect("a date");
+                    let since = date.duration_since(SystemTime::UNIX_EPOCH);
+                    told.seconds[2] = since.expect("a date of our time").as_secs() as i64;
+                    String::new()
+                }
                 "age" => {
                     told.seconds[0] = value.parse().expect("an age");
                     String::new()

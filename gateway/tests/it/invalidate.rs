@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::support::{FakeOrigin, Gateway, Reply, Request, assert_hit, assert_miss, get};
+use serde_json::json;
+
+use crate::support::{FakeOrigin, Gate, Gateway, Reply, Request, assert_hit, assert_miss, get};
 
 /// An origin of one number: POST adds one and invalidates a group, GET tells it.
 async fn counter() -> FakeOrigin {
@@ -223,4 +225,93 @@ async fn a_write_whose_answer_never_came_makes_its_own_target_old() {
         "1",
         "the write may have been carried out, and was"
     );
+}
+
+#[tokio::test]
+async fn a_group_of_a_write_is_of_its_own_host_and_an_operators_is_of_every_host() {
+    let origin = FakeOrigin::start(|request| match request.method.as_str() {
+        "GET" => Reply::public(request.target.clone(), &["list"]),
+        _ => Reply::new(204, "").header("Cache-Group-Invalidation", "\"list\""),
+    })
+    .await;
+    let gateway = Gateway::general(&[&origin]).await;
+    let client = gateway.client();
+    let on = |host: &str| get("/page").header("Host", host);
+    let hosts = ["one.test", "one.test:8080", "two.test"];
+    for host in hosts {
+        client.send(&on(host)).await;
+    }
+    let write = Request::new("POST", "/write")
+        .body("{}")
+        .header("Host", "ONE.test");
+    assert_eq!(client.send(&write).await.status, 204);
+    assert_hit(&client.send(&on("two.test")).await);
+    assert_hit(&client.send(&on("one.test:8080")).await);
+    assert_miss(&client.send(&on("one.test")).await);
+    let told = gateway
+        .call(get("/explain?url=http://one.test/page"))
+        .await
+        .json();
+    assert_eq!(
+        told["keys"][0]["last_purge"]["details"]["names"], "url, tag list on one.test",
+        "{told:#}"
+    );
+    let purged = gateway
+        .purge(json!({ "tags": ["list"], "hosts": ["Two.test:80"] }))
+        .await;
+    assert_eq!(purged["objects"], 1, "{purged}");
+    assert_miss(&client.send(&on("two.test")).await);
+    assert_hit(&client.send(&on("one.test")).await);
+    let purged = gateway.purge(json!({ "tags": ["list"] })).await;
+    assert_eq!(purged["objects"], 3, "{purged}");
+    for host in hosts {
+        assert_miss(&client.send(&on(host)).await);
+    }
+}
+
+#[tokio::test]
+async fn hosts_without_groups_and_hosts_that_are_none_are_refused() {
+    let origin = FakeOrigin::start(|_| Reply::fresh("page")).await;
+    let gateway = Gateway::general(&[&origin]).await;
+    for wrong in [
+        json!({ "hosts": ["one.test"] }),
+        json!({ "urls": ["/a"], "hosts": ["one.test"] }),
+        json!({ "tags": ["a"], "hosts": ["no host"] }),
+        json!({ "tags": vec!["a"; 200], "hosts": vec!["b"; 100] }),
+    ] {
+        let purge = Request::new("POST", "/purge").body(wrong.to_string());
+        assert_eq!(gateway.call(purge).await.status, 422, "{wrong}");
+    }
+}
+
+/// A fill of another host that has the group is none of the write's business; one of the same host is.
+#[tokio::test]
+async fn a_write_overtakes_fills_of_its_group_on_its_own_host_only() {
+    let gate = Gate::closed();
+    let held = gate.clone();
+    let origin = FakeOrigin::start(move |request| match request.method.as_str() {
+        "GET" => Reply::public("page", &["list"]).held_after_header(&held),
+        _ => Reply::new(204, "").header("Cache-Group-Invalidation", "\"list\""),
+    })
+    .await;
+    let gateway = Gateway::general(&[&origin]).await;
+    let client = gateway.client();
+    let on = |host: &str| get("/page").header("Host", host);
+    let fills: Vec<_> = ["one.test", "two.test"]
+        .map(|host| {
+            let request = on(host);
+            tokio::spawn(async move { client.send(&request).await })
+        })
+        .into();
+    gate.reached(2).await;
+    let write = Request::new("POST", "/write")
+        .body("{}")
+        .header("Host", "one.test");
+    assert_eq!(client.send(&write).await.status, 204);
+    gate.open();
+    for fill in fills {
+        assert_eq!(fill.await.unwrap().text(), "page");
+    }
+    assert_hit(&client.send(&on("two.test")).await);
+    assert_miss(&client.send(&on("one.test")).await);
 }

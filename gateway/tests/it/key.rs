@@ -1,7 +1,10 @@
 //! One question, one entry: spellings that mean the same share it, and the origin sees one of them only.
 
+use serde_json::json;
+
 use crate::support::{
-    FakeOrigin, Gateway, Reply, Request, assert_hit, assert_one_entry, assert_problem, get,
+    FakeOrigin, Gateway, Reply, Request, assert_hit, assert_miss, assert_one_entry, assert_problem,
+    get,
 };
 
 /// An origin whose answer is the target it was asked for.
@@ -257,4 +260,92 @@ async fn an_odd_request_leaves_nothing_behind_for_a_clean_one() {
             .text()
             .starts_with("GET /products/99")
     );
+}
+
+const REDUCED: &str = "[http]
+query_sort = true
+query_ignore = [\"utm_*\", \"fbclid\", \"*gclid\"]
+";
+
+#[tokio::test]
+async fn without_routes_what_means_nothing_in_a_query_makes_no_difference_where_the_file_says_so() {
+    let origin = echo().await;
+    let gateway = Gateway::with(&[&origin], REDUCED).await;
+    let spellings = [
+        "/page?a=1&b=2",
+        "/page?b=2&a=1",
+        "/page?utm_source=mail&b=2&utm_medium=x&a=1&fbclid=7",
+        "/page?a=1&%75tm_source=mail&b=2&gclid&&dgclid=",
+    ];
+    assert_one_entry(&gateway.client(), &origin, &spellings).await;
+    assert_eq!(origin.last().target, "/page?a=1&b=2");
+    let client = gateway.client();
+    for (asked, expected) in [
+        ("/page?utm_source=mail", "/page"),
+        ("/page?b=1&a=2&b=0", "/page?a=2&b=1&b=0"),
+        ("/page?b=2&a=%31", "/page?a=%31&b=2"),
+        ("/page?utm=1", "/page?utm=1"),
+    ] {
+        assert_eq!(client.get(asked).await.text(), expected, "{asked}");
+    }
+    let purged = gateway
+        .purge(json!({ "urls": ["/page?fbclid=1&b=2&a=1"] }))
+        .await;
+    assert_eq!(
+        purged["objects"], 1,
+        "a purge reads a query alike: {purged}"
+    );
+    client.get("/page?a=1&b=2").await;
+    client.post("/page?b=2&a=1&utm_source=x", "{}").await;
+    assert_miss(&client.get("/page?a=1&b=2").await);
+}
+
+#[tokio::test]
+async fn without_anything_about_it_in_the_file_a_query_is_keyed_and_sent_as_it_came() {
+    let origin = echo().await;
+    let gateway = Gateway::general(&[&origin]).await;
+    for target in [
+        "/page?b=2&a=1",
+        "/page?a=1&b=2",
+        "/page?utm_source=x&&",
+        "/page?",
+    ] {
+        let answer = gateway.client().get(target).await;
+        assert_miss(&answer);
+        assert_eq!(answer.text(), target);
+    }
+}
+
+#[tokio::test]
+async fn a_list_of_what_is_kept_drops_the_rest_outside_the_routes_and_a_route_has_its_own() {
+    let settings = "[http]
+cache_unmatched = true
+query_keep = [\"page\"]
+query_ignore = [\"filter_trace\"]
+[[route]]
+path = \"/list\"
+query = [{ name = \"sort\", kind = \"choice\", default = \"new\", values = { new = [], old = [] } }]
+query_keep = [\"filter_*\"]
+[[route]]
+path = \"/strict\"
+[[route]]
+path = \"/passed\"
+cache = false
+";
+    let origin = echo().await;
+    let gateway = Gateway::with(&[&origin], settings).await;
+    let client = gateway.client();
+    for (asked, expected) in [
+        ("/any?x=1&page=2&y", "/any?page=2"),
+        ("/any?x=1", "/any"),
+        (
+            "/list?filter_size=9&x=1&filter_trace=1&sort=odd&filter_color=red",
+            "/list?sort=new&filter_color=red&filter_size=9",
+        ),
+        ("/strict?page=2&filter_a=1", "/strict"),
+        ("/passed?x=1&filter_trace=2", "/passed?x=1&filter_trace=2"),
+    ] {
+        assert_eq!(client.get(asked).await.text(), expected, "{asked}");
+        assert_eq!(origin.last().target, expected, "{asked}");
+    }
 }

@@ -24,6 +24,7 @@ mod invalidate;
 mod key;
 mod limits;
 mod loaderio;
+mod negative;
 mod purge;
 mod queue;
 mod race;

@@ -261,6 +261,8 @@ fn literal_segments_win_over_free_ones() {
         methods: vec![Method::GET],
         cache: true,
         query: Vec::new(),
+        query_keep: Vec::new(),
+        negative_ttl: None,
     };
     let list = [route("/{a}/x"), route("/a/{b}"), route("/a/x"), route("/")];
     let routes = Routes::compile(&Http::default(), &list).unwrap();

@@ -76,6 +76,8 @@ impl<'a> Case<'a> {
             response: &headers(self.response),
             request_time: at(0),
             response_time: at(0),
+            cookie_sent: true,
+            negative_ttl: None,
         };
         decide(&exchange, rules)
     }
@@ -255,6 +257,57 @@ fn a_request_cookie_matters_only_to_heuristics() {
         ..Case::get(response)
     }
     .assert_refused(&general(), Reason::CookieHeuristic);
+}
+
+#[test]
+fn an_answer_that_there_is_nothing_gets_the_configured_lifetime_where_it_states_none() {
+    let modified = http_date(-1000);
+    let decide_with = |status: u16, fields: Fields<'_>, rules: &Rules| {
+        let exchange = Exchange {
+            method: &Method::GET,
+            request: &HeaderMap::new(),
+            status: StatusCode::from_u16(status).unwrap(),
+            response: &headers(fields),
+            request_time: at(0),
+            response_time: at(0),
+            cookie_sent: false,
+            negative_ttl: Some(seconds(7)),
+        };
+        decide(&exchange, rules)
+    };
+    let unguessing = Rules {
+        heuristic_max: None,
+        ..general()
+    };
+    for rules in [&general(), &unguessing] {
+        for status in [404, 405, 410, 414, 501] {
+            for fields in [&[][..], &[("last-modified", modified.as_str())]] {
+                let Decision::Store(lifetime) = decide_with(status, fields, rules) else {
+                    panic!("{status} {fields:?}");
+                };
+                assert_eq!(
+                    (lifetime.fresh, lifetime.source),
+                    (seconds(7), Source::Negative)
+                );
+            }
+            let Decision::Store(lifetime) = decide_with(status, &[FRESH], rules) else {
+                panic!("{status}");
+            };
+            assert_eq!(lifetime.fresh, seconds(60), "what is stated counts");
+        }
+        for (status, fields, reason) in [
+            (404, &[("cache-control", "no-store")][..], Reason::NoStore),
+            (404, &[("cache-control", "private")], Reason::Private),
+            (404, &[("set-cookie", "a=b")], Reason::SetCookie),
+            (200, &[], Reason::NoLifetime),
+            (301, &[], Reason::NoLifetime),
+            (403, &[], Reason::NoLifetime),
+            (503, &[], Reason::NoLifetime),
+        ] {
+            let decision = decide_with(status, fields, rules);
+            assert_eq!(decision, Decision::Refuse(reason), "{status} {fields:?}");
+        }
+    }
 }
 
 #[test]
@@ -680,6 +733,8 @@ proptest! {
             response: &response,
             request_time: at(sent),
             response_time: at(0),
+            cookie_sent: true,
+            negative_ttl: None,
         };
         if let Decision::Store(lifetime) = decide(&exchange, &rules) {
             prop_assert!(lifetime.fresh <= rules.fresh_max);

@@ -156,6 +156,14 @@ fn by_key() -> Scope<'static> {
     Scope::Key(key("/page").hash())
 }
 
+fn by_site_tag() -> Scope<'static> {
+    Scope::SiteTag {
+        scheme: "http",
+        host: HOST,
+        tag: "red",
+    }
+}
+
 fn by_prefix() -> Scope<'static> {
     Scope::Prefix(Prefix {
         host: None,
@@ -165,14 +173,24 @@ fn by_prefix() -> Scope<'static> {
 
 #[test]
 fn no_order_of_fills_and_purges_leaves_an_old_body() {
-    for scope in [by_key, by_prefix, || Scope::Tag("red"), || Scope::All] {
+    for scope in [
+        by_key,
+        by_prefix,
+        || Scope::Tag("red"),
+        by_site_tag,
+        || Scope::All,
+    ] {
         try_orders(World::fill, scope, false);
     }
 }
 
 #[test]
 fn no_order_of_validations_and_purges_leaves_an_old_body() {
-    for scope in [|| Scope::Path("/page", None), || Scope::Tag("red")] {
+    for scope in [
+        || Scope::Path("/page", None),
+        || Scope::Tag("red"),
+        by_site_tag,
+    ] {
         try_orders(World::validate, scope, false);
     }
 }

@@ -23,6 +23,8 @@ struct Place {
 #[derive(Debug, Clone, Copy)]
 enum Named {
     Tag(u8),
+    /// A group on one of the hosts.
+    SiteTag(u8, bool),
     Path(u8),
     Key(u8),
     Folder(u8),
@@ -66,6 +68,7 @@ fn step() -> impl Strategy<Value = Step> {
         || proptest::collection::btree_set(0..6u8, 0..4).prop_map(|set| set.into_iter().collect());
     let named = prop_oneof![
         4 => (0..6u8).prop_map(Named::Tag),
+        3 => (0..6u8, any::<bool>()).prop_map(|(tag, other)| Named::SiteTag(tag, other)),
         2 => (0..24u8).prop_map(Named::Path),
         2 => (0..24u8).prop_map(Named::Key),
         1 => (0..3u8).prop_map(Named::Folder),
@@ -87,6 +90,20 @@ fn step() -> impl Strategy<Value = Step> {
 
 fn path_of(path: u8) -> String {
     format!("/{}/{path}", path / 8)
+}
+
+/// Whether a path is asked for on the other one of two hosts.
+fn is_other(path: u8) -> bool {
+    path.is_multiple_of(3)
+}
+
+fn host_of(is_other: bool) -> &'static str {
+    if is_other { "other" } else { HOST }
+}
+
+fn key_of(path: u8) -> Arc<Key> {
+    let host = host_of(is_other(path));
+    Arc::new(Key::new("http", host, &path_of(path), None))
 }
 
 fn tag_names(tags: &[u8]) -> Vec<Box<str>> {
@@ -120,8 +137,9 @@ struct Model {
 fn is_named(named: Named, place: Place, tags: &[u8]) -> bool {
     match named {
         Named::Tag(tag) => tags.contains(&tag),
+        Named::SiteTag(tag, other) => tags.contains(&tag) && is_other(place.path) == other,
         Named::Path(path) | Named::Key(path) => path == place.path,
-        Named::Folder(folder) => folder == place.path / 8,
+        Named::Folder(folder) => folder == place.path / 8 && !is_other(place.path),
         Named::All => true,
     }
 }
@@ -218,7 +236,7 @@ impl Trial {
     }
 
     fn find(&self, place: Place) -> Option<Arc<Object>> {
-        let key = key(&path_of(place.path));
+        let key = key_of(place.path);
         let variance = [place.variant; 16];
         self.store
             .lookup(&key.hash(), key.as_bytes(), Some(&variance))
@@ -232,7 +250,7 @@ impl Trial {
         let etag = format!("\"{number}\"");
         let writer = self.store.begin_fill(NewFill {
             encodable: true,
-            key: key(&path_of(asked.place.path)),
+            key: key_of(asked.place.path),
             variance: Some([asked.place.variant; 16]),
             head: head(&etag),
             freshness: self.freshness(),
@@ -288,11 +306,19 @@ impl Trial {
                 tag = format!("tag-{number}");
                 Scope::Tag(&tag)
             }
+            Named::SiteTag(number, other) => {
+                tag = format!("tag-{number}");
+                Scope::SiteTag {
+                    scheme: "http",
+                    host: host_of(other),
+                    tag: &tag,
+                }
+            }
             Named::Path(number) => {
                 path = path_of(number);
                 Scope::Path(&path, None)
             }
-            Named::Key(number) => Scope::Key(key(&path_of(number)).hash()),
+            Named::Key(number) => Scope::Key(key_of(number).hash()),
             Named::Folder(number) => {
                 folder = format!("/{number}/");
                 Scope::Prefix(Prefix {

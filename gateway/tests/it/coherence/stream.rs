@@ -2,7 +2,9 @@
 
 use serde_json::json;
 
-use super::{asked_after, caught_up, following, leased, metric, pages, settings, standing, write};
+use super::{
+    asked_after, caught_up, following, leased, metric, pages, settings, standing, unleased, write,
+};
 use crate::support::{
     FakeOrigin, FakeTail, Gate, Gateway, Probes, Reply, assert_hit, assert_miss, get, until,
 };
@@ -325,4 +327,44 @@ async fn a_gateway_whose_origins_tell_nothing_yet_serves_all_the_same() {
     assert_hit(&read);
     assert!(read.cache_status().contains("detail=no-lease"), "{read:#?}");
     assert_eq!(asked_after(&origin).as_deref(), Some("primary"));
+}
+
+#[tokio::test]
+async fn groups_of_the_database_are_those_of_every_host_whoever_tells_of_the_change() {
+    let (origin, tail) = (pages().await, FakeTail::start("a").await);
+    let gateway = following(&origin, &[&tail], "").await;
+    let client = gateway.client();
+    let on = |host: &str| get("/g").header("Host", host);
+    let hosts = ["one.test", "two.test"];
+    for host in hosts {
+        client.send(&on(host)).await;
+    }
+    tail.commit(&["g"]);
+    caught_up(&gateway, &tail).await;
+    for host in hosts {
+        assert_miss(&client.send(&on(host)).await);
+    }
+    // An own write purges for its event, which then purges nothing: so it is of every host too.
+    client
+        .send(&write("g", tail.next()).header("Host", "one.test"))
+        .await;
+    tail.commit(&["g"]);
+    caught_up(&gateway, &tail).await;
+    for host in hosts {
+        assert_miss(&client.send(&on(host)).await);
+    }
+}
+
+#[tokio::test]
+async fn an_explanation_says_what_the_lack_of_a_lease_means() {
+    for (mode, verdict) in [("available", "revalidate"), ("strict", "pass")] {
+        let (origin, tail) = (pages().await, FakeTail::start("a").await);
+        let more = format!("lease = \"500ms\"\nmode = \"{mode}\"\nfresh_without_lease = \"0ms\"");
+        let gateway = following(&origin, &[&tail], &more).await;
+        gateway.client().get("/a").await;
+        assert_eq!(gateway.verdict("/a").await, "hit");
+        tail.probes(Probes::Refused);
+        unleased(&gateway).await;
+        assert_eq!(gateway.verdict("/a").await, verdict, "{mode}");
+    }
 }

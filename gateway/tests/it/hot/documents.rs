@@ -1,6 +1,7 @@
 //! Documents that differ in everything by which an answer could differ.
 
-use std::time::SystemTime;
+use std::borrow::Cow;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, DATE};
@@ -20,6 +21,8 @@ pub(super) struct Document {
 }
 
 const FRESH: (&str, &str) = ("cache-control", "max-age=3600");
+/// Stands for the date of an hour ago.
+const AN_HOUR_AGO: &str = "an hour ago";
 const TEXT: (&str, &str) = ("content-type", "text/plain; charset=utf-8");
 
 const fn document(
@@ -38,7 +41,7 @@ const fn document(
 }
 
 /// One for each property that could make a difference.
-pub(super) static DOCUMENTS: [Document; 23] = [
+pub(super) static DOCUMENTS: [Document; 24] = [
     document("/plain", 1, &[FRESH, TEXT, ("etag", "\"v1\"")]),
     document(
         "/text",
@@ -107,6 +110,11 @@ pub(super) static DOCUMENTS: [Document; 23] = [
     ),
     document("/empty", 0, &[FRESH, TEXT]),
     document("/aged", 1, &[FRESH, ("age", "100")]),
+    document(
+        "/dated",
+        1,
+        &[("cache-control", "max-age=86400"), ("date", AN_HOUR_AGO)],
+    ),
     document("/large", 9_000, &[FRESH, TEXT, ("etag", "\"v1\"")]),
     document(
         "/secret",
@@ -160,7 +168,9 @@ impl Document {
         let reply = Reply::new(self.status, self.content());
         let reply = if self.chunked { reply.chunked() } else { reply };
         let fields = self.fields.iter();
-        fields.fold(reply, |reply, (name, value)| reply.header(name, value))
+        fields.fold(reply, |reply, (name, value)| {
+            reply.header(name, &written(value))
+        })
     }
 
     /// The header as the gateway has it from the origin.
@@ -168,13 +178,24 @@ impl Document {
         let mut header = HeaderMap::new();
         for (name, value) in self.fields {
             let name = HeaderName::from_static(name);
-            header.append(name, HeaderValue::from_static(value));
+            let value = HeaderValue::from_str(&written(value));
+            header.append(name, value.expect("a value"));
         }
         if !self.chunked {
             header.insert(CONTENT_LENGTH, self.content().len().into());
         }
-        let now = httpdate::fmt_http_date(SystemTime::now());
-        header.insert(DATE, now.parse().expect("a date"));
+        if !header.contains_key(DATE) {
+            let now = httpdate::fmt_http_date(SystemTime::now());
+            header.insert(DATE, now.parse().expect("a date"));
+        }
         header
     }
+}
+
+fn written(value: &'static str) -> Cow<'static, str> {
+    if value != AN_HOUR_AGO {
+        return value.into();
+    }
+    let then = SystemTime::now() - Duration::from_secs(3_600);
+    httpdate::fmt_http_date(then).into()
 }
