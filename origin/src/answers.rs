@@ -12,7 +12,7 @@ use axum::{
 
 use crate::{
     cache_policy::CachePolicy,
-    database::Reads,
+    database::{Reads, Row},
     error::{Error, Result},
     extract::{AnswerId, Drained, FromParameters, Parameters, Post, Query, QuestionId},
     page::Page,
@@ -77,7 +77,7 @@ async fn create(
     let unknown = || Error::UnknownQuestion(id.clone());
     let question = id.row().ok_or_else(unknown)?;
     let claim = post.claim_by_token();
-    let mut conn = state.db.write().await?;
+    let mut conn = state.db.write_to(Row::Question(question)).await?;
     let created = db::create(&mut conn, question, &post.value, claim.as_ref()).await?;
     Ok(reply::created(created.ok_or_else(unknown)?))
 }
@@ -88,7 +88,7 @@ async fn mark_helpful(
     _: Drained,
 ) -> Result<Response> {
     let groups = match id.row() {
-        Some(row) => db::mark_helpful(&mut state.db.write().await?, row).await?,
+        Some(row) => db::mark_helpful(&mut state.db.write_to(Row::Answer(row)).await?, row).await?,
         None => None,
     };
     Ok(reply::changed(groups))
@@ -100,7 +100,7 @@ async fn report(
     _: Drained,
 ) -> Result<Response> {
     let groups = match id.row() {
-        Some(row) => db::report(&mut state.db.write().await?, row).await?,
+        Some(row) => db::report(&mut state.db.write_to(Row::Answer(row)).await?, row).await?,
         None => None,
     };
     Ok(reply::changed(groups))

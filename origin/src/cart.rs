@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     cache_policy::CachePolicy,
+    database::Row,
     error::{Entity, Error, FieldError, Result},
     extract::{self, FromParameters, Parameters, Post, Query},
     reply,
@@ -50,7 +51,7 @@ async fn list(
 ) -> Result<Response> {
     let items = match identity(&headers, None, in_query.as_deref()) {
         // The primary, whatever reads go to: a client sees what it has just added.
-        Some(identity) => db::list(&mut state.db.read_primary().await?, digest(&identity)).await?,
+        Some(identity) => db::list(state.db.reads(), digest(&identity)).await?,
         None => Vec::new(),
     };
     reply::json(CachePolicy::NoStore, &items)
@@ -71,15 +72,9 @@ async fn create(State(state): State<AppState>, post: Post<NewItem>) -> Result<Re
         Some(identity) => (identity, None),
         None => new_identity()?,
     };
-    let mut conn = state.db.write().await?;
-    let created = db::add(
-        &mut conn,
-        digest(&identity),
-        sku,
-        post.value.count,
-        claim.as_ref(),
-    )
-    .await?;
+    let cart = digest(&identity);
+    let mut conn = state.db.write_to(Row::Cart(cart)).await?;
+    let created = db::add(&mut conn, cart, sku, post.value.count, claim.as_ref()).await?;
     let mut response = reply::created(created.ok_or_else(unknown)?);
     if let Some(cookie) = cookie {
         response.headers_mut().insert(SET_COOKIE, cookie);

@@ -108,7 +108,7 @@ pub struct Config {
     #[arg(long, env = "ORIGIN_BODY_BYTES_MAX", default_value_t = 16 * 1024 * 1024, value_parser = clap::value_parser!(u32).range(1_048_576..=1_073_741_824))]
     pub body_bytes_max: u32,
 
-    /// Connections from gateways at a time; more wait in the listener's queue.
+    /// Connections from gateways at a time; one more is answered 503 once, and closed.
     #[arg(long, env = "ORIGIN_CONNECTIONS_MAX", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub connections_max: u32,
 
@@ -193,6 +193,7 @@ impl Config {
             statement_deadline: self.statement_deadline,
             connect_timeout: self.connect_timeout,
             lifetime: Duration::from_secs(self.connection_lifetime_s.into()),
+            allows_unsafe: self.allow_unsafe_durability,
         }
     }
 }

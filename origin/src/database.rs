@@ -13,6 +13,7 @@ mod links;
 pub mod pool;
 pub mod reads;
 mod replica;
+mod rows;
 pub(crate) mod tls;
 
 use std::sync::Arc;
@@ -23,11 +24,13 @@ use sqlx::{
     postgres::{PgArguments, PgRow},
 };
 
+use keeper::{Breaker, Server};
 use lineage::{Lineage, Part};
 use links::Links;
 pub use pool::{Conn, Pool};
 pub use reads::Reads;
 pub use replica::Refusal;
+pub use rows::Row;
 
 use crate::{
     config::{Config, DatabaseUrl},
@@ -143,9 +146,9 @@ impl Database {
     /// If a certificate that a URL names cannot be read.
     pub fn open(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Self> {
         let timeout = config.statement_timeout;
-        let links = |name, part, url: &DatabaseUrl| {
+        let links = |breaker, part, url: &DatabaseUrl| {
             anyhow::Ok(Links::open(
-                name,
+                breaker,
                 part,
                 connect::config(url.options(), timeout),
                 tls::tls(url.options())?,
@@ -160,17 +163,23 @@ impl Database {
         };
         let replicas = REPLICA_NAMES.into_iter().zip(&config.read_url);
         let replicas = replicas
-            .map(|(name, url)| links(name, Part::Replica(Arc::clone(&lineage)), url))
+            .map(|(name, url)| {
+                let breaker = Breaker::new(name, Arc::default());
+                links(breaker, Part::Replica(Arc::clone(&lineage)), url)
+            })
             .collect::<anyhow::Result<Vec<_>>>()?;
+        // Reads and writes share what they learn of the primary.
+        let server = Arc::new(Server::default());
+        let breaker = |name| Breaker::new(name, Arc::clone(&server));
         Ok(Self {
             primary: Pool::open(
-                "primary",
+                breaker("primary"),
                 connect::options(config.database_url.options(), timeout),
                 config.pool_settings(config.pool_size),
                 Arc::clone(metrics),
             ),
             reads: Reads::new(
-                links("reads", part, &config.database_url)?,
+                links(breaker("reads"), part, &config.database_url)?,
                 replicas,
                 Arc::clone(metrics),
             ),
@@ -182,14 +191,33 @@ impl Database {
         &self.reads
     }
 
-    /// A connection to the primary, for statements that change nothing but must see every change.
-    pub async fn read_primary(&self) -> Result<Conn> {
-        self.primary.acquire().await.map(Conn::repeatable)
+    /// A connection to the primary, for a write that waits for no row that exists.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if none becomes free in a short time.
+    pub async fn write(&self) -> Result<Conn> {
+        self.primary.acquire(None).await
     }
 
-    /// A connection to the primary.
-    pub async fn write(&self) -> Result<Conn> {
-        self.primary.acquire().await
+    /// A connection to the primary, for a write that may have to wait for a row: those of one row have half of the
+    /// connections at most.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if none becomes free in a short time, or too many others write to the row.
+    pub async fn write_to(&self, row: Row) -> Result<Conn> {
+        self.primary.acquire(Some(row)).await
+    }
+
+    /// Whether there are connections for writes, to a server that keeps what it acknowledges.
+    pub fn takes_writes(&self) -> bool {
+        self.primary.is_ready()
+    }
+
+    /// Of each pool its name, and whether requests are refused at once if it has no connection for them.
+    pub fn breakers(&self) -> impl Iterator<Item = (&'static str, bool)> {
+        std::iter::once(self.primary.breaker())
+            .chain(self.reads.breakers())
+            .map(|breaker| (breaker.name(), breaker.is_open()))
     }
 
     /// Of each pool its name, the connections that exist, and those of them that are idle.

@@ -450,7 +450,9 @@ impl From<sqlx::Error> for Error {
                 Self::Conflict(database.constraint().unwrap_or_default().to_owned())
             }
             Some(CHANGES_HELD_BACK) => Self::Loading,
-            Some(code) if is_temporary(code) => Self::Unavailable(error.to_string().into()),
+            Some(code) if is_temporary(code, database.message()) => {
+                Self::Unavailable(error.to_string().into())
+            }
             Some(_) | None => Self::Internal(error.to_string().into()),
         }
     }
@@ -458,8 +460,8 @@ impl From<sqlx::Error> for Error {
 
 impl From<tokio_postgres::Error> for Error {
     fn from(error: tokio_postgres::Error) -> Self {
-        let is_temporary = match error.code() {
-            Some(code) => is_temporary(code.code()),
+        let is_temporary = match error.as_db_error() {
+            Some(server) => is_temporary(server.code().code(), server.message()),
             None => error.is_closed() || link::is_io(&error),
         };
         let message = link::describe(&error).into();
@@ -471,15 +473,24 @@ impl From<tokio_postgres::Error> for Error {
     }
 }
 
-/// Whether a statement that failed with this SQLSTATE may well succeed later, unchanged.
-fn is_temporary(code: &str) -> bool {
+/// Whether a statement that failed with this SQLSTATE and these words may well succeed later, unchanged.
+fn is_temporary(code: &str, message: &str) -> bool {
     // Connection, resources (a full disk too), operator intervention (shut-down, cancelled by a timeout), I/O.
     matches!(code.get(..2), Some("08" | "53" | "57" | "58"))
         // Serialization failure, deadlock, lock timeout; a standby; wrong password or database, which operators mend.
         || matches!(code, "40001" | "40P01" | "55P03" | "25006" | "28000" | "28P01" | "3D000" | "55000")
-        // The schema is not there, or was replaced under this very statement.
-        || matches!(code, "42P01" | "3F000" | "42883" | "XX000")
+        // The schema is not there: it is being set up, or replaced.
+        || matches!(code, "42P01" | "3F000" | "42883")
+        // It was replaced under this very statement, for which Postgres has no code of its own. Any other internal error
+        // is one.
+        || (code == "XX000" && REPLACED.iter().any(|begins| message.starts_with(begins)))
 }
+
+/// How an internal error of Postgres begins that says that what a statement was planned for is gone; never translated.
+const REPLACED: [&str; 2] = [
+    "could not open relation with OID",
+    "cache lookup failed for",
+];
 
 #[cfg(test)]
 mod tests {
@@ -500,6 +511,28 @@ mod tests {
         assert!(!accepts("application/*"));
         assert!(!accepts("application/problem+json;q=0"));
         assert!(!accepts_problem(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn an_internal_error_of_the_database_is_ours_unless_a_table_was_replaced() {
+        assert!(is_temporary(
+            "XX000",
+            "could not open relation with OID 4711"
+        ));
+        assert!(is_temporary(
+            "XX000",
+            "cache lookup failed for function 4711"
+        ));
+        assert!(!is_temporary("XX000", "unrecognized node type: 4711"));
+        assert!(!is_temporary(
+            "XX001",
+            "could not open relation with OID 4711"
+        ));
+        assert!(is_temporary(
+            "42P01",
+            "relation \"shop.reviews\" does not exist"
+        ));
+        assert!(!is_temporary("42703", "column \"x\" does not exist"));
     }
 
     #[test]

@@ -60,6 +60,7 @@ pub async fn front(State(state): State<AppState>, mut request: Request, next: Ne
         discard(rest, &mut response).await;
     }
     std::mem::forget(unanswered);
+    state.metrics.code(response.status()).inc();
     let took = asked.started.elapsed();
     let route = asked.route.as_ref().map(MatchedPath::as_str);
     state

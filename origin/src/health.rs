@@ -35,9 +35,18 @@ async fn problems(state: &AppState) -> Result<Vec<String>, Error> {
     if state.is_ending.load(Ordering::Relaxed) {
         return Ok(vec!["shutting down".into()]);
     }
-    // Replicas are no condition: the primary answers for them.
-    db::are_read(state.db.reads()).await?;
-    db::problems(&mut state.db.read_primary().await?).await
+    // Over the connections for reads, which no write holds up. Replicas are no condition: the primary answers for them.
+    let reads = state.db.reads();
+    let mut problems = db::problems(reads).await?;
+    if !state.config.allow_unsafe_durability {
+        let unsafe_settings = db::unsafe_settings(reads).await?;
+        let said = |name| format!("the database has {name} off");
+        problems.extend(unsafe_settings.into_iter().map(said));
+    }
+    if !state.db.takes_writes() {
+        problems.push("no connection for writes".into());
+    }
+    Ok(problems)
 }
 
 fn unready(detail: &str) -> Response {

@@ -45,7 +45,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use axum::{Router, middleware};
+use axum::{Router, extract::State, middleware};
 use tokio::{
     net::TcpListener,
     sync::{Semaphore, oneshot},
@@ -57,6 +57,7 @@ use crate::{
     database::{Database, Statement},
     log_buffer::LogBuffer,
     metrics::Metrics,
+    server::Routers,
     state::{AppState, RequestIds, Shared},
     tail::Tail,
 };
@@ -132,46 +133,41 @@ impl App {
     /// Serves until `ending`, then finishes the requests in flight.
     ///
     /// # Errors
-    /// If the database could lose what it has acknowledged, and the settings do not allow that.
+    /// If there is a database that could lose what it has acknowledged, and the settings do not allow that.
     pub async fn serve(self, ending: impl Future<Output = ()>) -> anyhow::Result<()> {
         let Self {
             state,
             public,
             private,
         } = self;
-        let mut durability = Box::pin(check_durability(state.clone()));
-        // A database that answers is judged before the first request; one that does not, when it does.
-        let unchecked = match tokio::time::timeout(START_TIMEOUT, &mut durability).await {
-            Ok(checked) => {
-                checked?;
-                None
-            }
-            Err(_) => {
-                tracing::warn!("serving without a database until there is one");
-                Some(durability)
-            }
-        };
+        // A database that answers is judged before the first request; one that does not, whenever it does: by the pool.
+        match tokio::time::timeout(START_TIMEOUT, check_durability(&state)).await {
+            Ok(checked) => checked?,
+            Err(_) => tracing::warn!("serving without a database until there is one"),
+        }
         let poller = tokio::spawn(tail::poller::run(state.tail.clone()));
         let maintenance = tokio::spawn(maintenance::run(state.clone()));
         let (end_private, private_ended) = oneshot::channel::<()>();
         let private = tokio::spawn(server::serve(
             private,
-            private_router(&state, public.local_addr()?),
+            Routers {
+                served: private_router(&state, public.local_addr()?),
+                refused: server::refusing(),
+            },
             server_settings(&state.config),
             async {
                 let _ = private_ended.await;
             },
         ));
-        let mut verdict = Ok(());
         let ending = async {
-            tokio::select! {
-                () = ending => {}
-                unsafe_settings = fails(unchecked) => verdict = Err(unsafe_settings),
-            }
+            ending.await;
             state.is_ending.store(true, Ordering::Relaxed);
         };
-        let router = public_router(&state);
-        server::serve(public, router, server_settings(&state.config), ending).await;
+        let routers = Routers {
+            served: public_router(&state),
+            refused: refusing_router(&state),
+        };
+        server::serve(public, routers, server_settings(&state.config), ending).await;
         maintenance.abort();
         // After the last write: its readers have been told of it, or go on elsewhere.
         state.tail.end();
@@ -179,18 +175,30 @@ impl App {
         let _ = private.await;
         poller.abort();
         state.db.close().await;
-        verdict
+        Ok(())
     }
 }
 
 /// How long a start waits for the database to say whether it is durable.
 const START_TIMEOUT: Duration = Duration::from_secs(2);
 /// Between looks for a database that does not answer.
-const START_RETRY: Duration = Duration::from_millis(100);
+const START_RETRY: Duration = Duration::from_millis(20);
 
 /// The API: all routes behind the one layer.
 fn public_router(state: &AppState) -> Router {
     routes::router()
+        .layer(middleware::from_fn_with_state(state.clone(), front::front))
+        .with_state(state.clone())
+}
+
+/// The API to a connection that is one too many: behind the same layer, so that it is answered, counted and logged as
+/// every request is.
+fn refusing_router(state: &AppState) -> Router {
+    Router::new()
+        .fallback(async |State(state): State<AppState>| {
+            state.metrics.refused_connections.inc();
+            server::too_many()
+        })
         .layer(middleware::from_fn_with_state(state.clone(), front::front))
         .with_state(state.clone())
 }
@@ -239,13 +247,16 @@ pub fn statements() -> Vec<&'static Statement> {
     .concat()
 }
 
-/// Waits for the database, and looks whether what it acknowledges survives a crash.
-async fn check_durability(state: AppState) -> anyhow::Result<()> {
+/// Waits for a database that takes writes, and looks whether what it acknowledges survives a crash.
+async fn check_durability(state: &AppState) -> anyhow::Result<()> {
     let unsafe_settings = loop {
-        let checked = async { health::db::unsafe_settings(&mut state.db.write().await?).await };
-        match checked.await {
-            Ok(settings) => break settings,
-            Err(_) => tokio::time::sleep(START_RETRY).await,
+        match health::db::unsafe_settings(state.db.reads()).await {
+            Ok(settings) if state.db.takes_writes() => break settings,
+            // The pool keeps no connection to such a server.
+            Ok(settings) if !settings.is_empty() && !state.config.allow_unsafe_durability => {
+                break settings;
+            }
+            Ok(_) | Err(_) => tokio::time::sleep(START_RETRY).await,
         }
     };
     if unsafe_settings.is_empty() {
@@ -263,14 +274,4 @@ async fn check_durability(state: AppState) -> anyhow::Result<()> {
         "the database could lose what it has acknowledged"
     );
     Ok(())
-}
-
-/// Waits for a failure, which may never come.
-async fn fails(check: Option<impl Future<Output = anyhow::Result<()>>>) -> anyhow::Error {
-    if let Some(check) = check
-        && let Err(error) = check.await
-    {
-        return error;
-    }
-    std::future::pending().await
 }

@@ -20,6 +20,11 @@ const LATENCY_SECONDS: [f64; 12] = [
     0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
 ];
 
+/// The codes of answers that are counted each for itself: those that an origin gives.
+const CODES: [u16; 15] = [
+    200, 201, 204, 304, 400, 404, 405, 409, 413, 414, 415, 422, 500, 503, 504,
+];
+
 /// Every metric of the origin.
 #[derive(Debug)]
 pub struct Metrics {
@@ -29,12 +34,16 @@ pub struct Metrics {
     statements: HashMap<&'static str, Histogram>,
     unnamed: Histogram,
     pools: IntGaugeVec,
+    breakers: IntGaugeVec,
+    codes: CodeMetrics,
     /// Reads, by who answered them.
     pub reads: ReadMetrics,
     /// Requests being served.
     pub in_flight: IntGauge,
     /// Requests refused because too many were being served.
     pub shed: IntCounter,
+    /// Connections refused because there were too many.
+    pub refused_connections: IntCounter,
     /// Requests whose client hung up before they were answered; they are not among those answered.
     pub hung_up: IntCounter,
     /// The stream of changes.
@@ -48,6 +57,21 @@ struct RequestVecs {
 }
 
 impl RequestVecs {
+    fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let total = IntCounterVec::new(
+            Opts::new("origin_requests_total", "Requests answered"),
+            &["route", "method", "status"],
+        )?;
+        registry.register(Box::new(total.clone()))?;
+        let seconds = latencies(
+            registry,
+            "origin_request_duration_seconds",
+            "From head to answer",
+            &["route", "method"],
+        )?;
+        Ok(Self { total, seconds })
+    }
+
     fn route(&self, path: &str) -> RouteMetrics {
         RouteMetrics {
             get: self.method(path, "GET"),
@@ -66,8 +90,27 @@ impl RequestVecs {
     }
 }
 
-fn latency(name: &str, help: &str) -> HistogramOpts {
-    HistogramOpts::new(name, help).buckets(LATENCY_SECONDS.to_vec())
+fn latencies(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+) -> prometheus::Result<HistogramVec> {
+    let options = HistogramOpts::new(name, help).buckets(LATENCY_SECONDS.to_vec());
+    let latencies = HistogramVec::new(options, labels)?;
+    registry.register(Box::new(latencies.clone()))?;
+    Ok(latencies)
+}
+
+fn gauges(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+) -> prometheus::Result<IntGaugeVec> {
+    let gauges = IntGaugeVec::new(Opts::new(name, help), labels)?;
+    registry.register(Box::new(gauges.clone()))?;
+    Ok(gauges)
 }
 
 /// The metrics of one path.
@@ -135,6 +178,33 @@ impl ReadMetrics {
     }
 }
 
+/// Answers, by their codes.
+#[derive(Debug)]
+struct CodeMetrics {
+    known: [(u16, IntCounter); CODES.len()],
+    other: IntCounter,
+}
+
+impl CodeMetrics {
+    fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let answers = IntCounterVec::new(
+            Opts::new("origin_responses_total", "Answers, by their code"),
+            &["code"],
+        )?;
+        registry.register(Box::new(answers.clone()))?;
+        Ok(Self {
+            known: CODES.map(|code| (code, answers.with_label_values(&[&code.to_string()]))),
+            other: answers.with_label_values(&["other"]),
+        })
+    }
+}
+
+fn counter(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntCounter> {
+    let counter = IntCounter::new(name, help)?;
+    registry.register(Box::new(counter.clone()))?;
+    Ok(counter)
+}
+
 impl Metrics {
     /// Registers every metric.
     ///
@@ -142,40 +212,27 @@ impl Metrics {
     /// If two have one name, which is a mistake in this file.
     pub fn new(routes: &[Route], statements: &[&Statement]) -> prometheus::Result<Self> {
         let registry = Registry::new();
-        let requests = RequestVecs {
-            total: IntCounterVec::new(
-                Opts::new("origin_requests_total", "Requests answered"),
-                &["route", "method", "status"],
-            )?,
-            seconds: HistogramVec::new(
-                latency("origin_request_duration_seconds", "From head to answer"),
-                &["route", "method"],
-            )?,
-        };
-        let seconds = HistogramVec::new(
-            latency(
-                "origin_statement_duration_seconds",
-                "From sending a statement to its commit",
-            ),
+        let requests = RequestVecs::new(&registry)?;
+        let seconds = latencies(
+            &registry,
+            "origin_statement_duration_seconds",
+            "From sending a statement to its commit",
             &["statement"],
         )?;
-        let pools = IntGaugeVec::new(
-            Opts::new("origin_pool_connections", "Connections to the database"),
+        let pools = gauges(
+            &registry,
+            "origin_pool_connections",
+            "Connections to the database",
             &["pool", "state"],
         )?;
-        let in_flight = IntGauge::new("origin_in_flight_requests", "Requests being served")?;
-        let hung_up = IntCounter::new(
-            "origin_hung_up_requests_total",
-            "Requests whose client hung up before they were answered",
+        let breakers = gauges(
+            &registry,
+            "origin_breaker_open",
+            "Whether requests without a connection are refused at once",
+            &["pool"],
         )?;
-        let shed = IntCounter::new("origin_shed_requests_total", "Requests refused at once")?;
-        registry.register(Box::new(requests.total.clone()))?;
-        registry.register(Box::new(requests.seconds.clone()))?;
-        registry.register(Box::new(seconds.clone()))?;
-        registry.register(Box::new(pools.clone()))?;
+        let in_flight = IntGauge::new("origin_in_flight_requests", "Requests being served")?;
         registry.register(Box::new(in_flight.clone()))?;
-        registry.register(Box::new(shed.clone()))?;
-        registry.register(Box::new(hung_up.clone()))?;
         let reads = ReadMetrics::new(&registry)?;
         #[cfg(target_os = "linux")]
         registry.register(Box::new(
@@ -183,7 +240,6 @@ impl Metrics {
         ))?;
         Ok(Self {
             tail: tail::metrics::Metrics::new(&registry)?,
-            registry,
             routes: routes
                 .iter()
                 .map(|route| (route.path, requests.route(route.path)))
@@ -198,10 +254,26 @@ impl Metrics {
                 .collect(),
             unnamed: seconds.with_label_values(&["other"]),
             pools,
+            breakers,
+            codes: CodeMetrics::new(&registry)?,
             reads,
             in_flight,
-            shed,
-            hung_up,
+            refused_connections: counter(
+                &registry,
+                "origin_refused_connections_total",
+                "Connections refused because there were too many",
+            )?,
+            shed: counter(
+                &registry,
+                "origin_shed_requests_total",
+                "Requests refused at once",
+            )?,
+            hung_up: counter(
+                &registry,
+                "origin_hung_up_requests_total",
+                "Requests whose client hung up before they were answered",
+            )?,
+            registry,
         })
     }
 
@@ -226,6 +298,13 @@ impl Metrics {
         }
     }
 
+    /// The answers with a code.
+    pub fn code(&self, status: StatusCode) -> &IntCounter {
+        let mut known = self.codes.known.iter();
+        let found = known.find(|(code, _)| *code == status.as_u16());
+        found.map_or(&self.codes.other, |(_, counter)| counter)
+    }
+
     /// The latency of a statement.
     pub fn statement(&self, name: &str) -> &Histogram {
         self.statements.get(name).unwrap_or(&self.unnamed)
@@ -241,6 +320,9 @@ impl Metrics {
                 let gauge = self.pools.with_label_values(&[pool, state]);
                 gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
             }
+        }
+        for (pool, is_open) in database.breakers() {
+            self.breakers.with_label_values(&[pool]).set(is_open.into());
         }
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;

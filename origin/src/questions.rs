@@ -12,7 +12,7 @@ use axum::{
 
 use crate::{
     cache_policy::CachePolicy,
-    database::Reads,
+    database::{Reads, Row},
     error::{Entity, Error, FieldError, Result},
     extract::{Drained, FromParameters, Parameters, Post, Query, QuestionId},
     id::Id,
@@ -94,7 +94,9 @@ async fn mark_helpful(
     _: Drained,
 ) -> Result<Response> {
     let groups = match id.row() {
-        Some(row) => db::mark_helpful(&mut state.db.write().await?, row).await?,
+        Some(row) => {
+            db::mark_helpful(&mut state.db.write_to(Row::Question(row)).await?, row).await?
+        }
         None => None,
     };
     Ok(reply::changed(groups))
@@ -106,7 +108,7 @@ async fn report(
     _: Drained,
 ) -> Result<Response> {
     let groups = match id.row() {
-        Some(row) => db::report(&mut state.db.write().await?, row).await?,
+        Some(row) => db::report(&mut state.db.write_to(Row::Question(row)).await?, row).await?,
         None => None,
     };
     Ok(reply::changed(groups))

@@ -12,7 +12,7 @@ use axum::{
 
 use crate::{
     cache_policy::CachePolicy,
-    database::Reads,
+    database::{Reads, Row},
     error::{Entity, Error, FieldError, Result},
     extract::{Drained, FromParameters, Parameters, Post, Query, ReviewId},
     id::Id,
@@ -106,7 +106,7 @@ async fn create(State(state): State<AppState>, post: Post<NewReview>) -> Result<
     };
     let product = post.value.product_id.row().ok_or_else(unknown)?;
     let claim = post.claim_by_token();
-    let mut conn = state.db.write().await?;
+    let mut conn = state.db.write_to(Row::Meta(product)).await?;
     let created = db::create(&mut conn, product, &post.value, claim.as_ref()).await?;
     Ok(reply::created(created.ok_or_else(unknown)?))
 }
@@ -117,7 +117,7 @@ async fn mark_helpful(
     _: Drained,
 ) -> Result<Response> {
     let groups = match id.row() {
-        Some(row) => db::mark_helpful(&mut state.db.write().await?, row).await?,
+        Some(row) => db::mark_helpful(&mut state.db.write_to(Row::Review(row)).await?, row).await?,
         None => None,
     };
     Ok(reply::changed(groups))
@@ -129,7 +129,7 @@ async fn report(
     _: Drained,
 ) -> Result<Response> {
     let groups = match id.row() {
-        Some(row) => db::report(&mut state.db.write().await?, row).await?,
+        Some(row) => db::report(&mut state.db.write_to(Row::Review(row)).await?, row).await?,
         None => None,
     };
     Ok(reply::changed(groups))

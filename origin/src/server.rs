@@ -10,17 +10,19 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
     time::timeout,
 };
 use tower::Service as _;
 
 use write_timeout::WriteTimeout;
 
+use crate::error::Error;
+
 /// The bounds of a listener.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// Connections at a time; more wait in the listener's queue.
+    /// Connections at a time; one more gets one answer, a refusal.
     pub connections_max: u32,
     /// How long a connection may stand idle, or take to send a request's head.
     pub keep_alive: Duration,
@@ -34,24 +36,49 @@ const HEADERS_MAX: usize = 64;
 const HEAD_BYTES_MAX: usize = 32 * 1024;
 /// How long to wait when the process has no file descriptor left for a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Connections at a time that are only told that there are too many; still more wait in the listener's queue, each until
+/// one of these has gone, which takes [`REFUSAL_TIMEOUT`] at most.
+const REFUSALS_MAX: usize = 64;
+/// How long a connection that will be refused may take to ask for something.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a peer may read nothing of what it is sent.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Who answers.
+#[derive(Clone, Debug)]
+pub struct Routers {
+    /// Requests.
+    pub served: Router,
+    /// The one request of a connection that is one too many.
+    pub refused: Router,
+}
+
+/// Refuses whatever is asked for, without a body.
+pub fn refusing() -> Router {
+    Router::new().fallback(async || too_many())
+}
+
+/// What a connection that is one too many is told.
+pub fn too_many() -> Error {
+    Error::Unavailable("too many connections at a time".into())
+}
 
 /// Serves connections until `ending`, then the requests in flight.
 pub async fn serve(
     listener: TcpListener,
-    router: Router,
+    routers: Routers,
     settings: Settings,
     ending: impl Future<Output = ()>,
 ) {
     let places = Arc::new(Semaphore::new(settings.connections_max as usize));
+    let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
     let (end, ended) = watch::channel(());
     tokio::pin!(ending);
     loop {
-        let stream = tokio::select! {
+        let (stream, refusal) = tokio::select! {
             biased;
             () = &mut ending => break,
-            accepted = accept(&listener, &places) => match accepted {
+            accepted = accept(&listener, &refusals) => match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
@@ -60,8 +87,11 @@ pub async fn serve(
                 }
             },
         };
-        let (stream, place) = stream;
-        let connection = connection(stream, router.clone(), settings, ended.clone());
+        let (router, terms, place) = match Arc::clone(&places).try_acquire_owned() {
+            Ok(place) => (&routers.served, Terms::of(settings), place),
+            Err(_) => (&routers.refused, Terms::REFUSED, refusal),
+        };
+        let connection = connection(stream, router.clone(), terms, ended.clone());
         tokio::spawn(async move {
             connection.await;
             drop(place);
@@ -80,23 +110,47 @@ pub async fn serve(
     }
 }
 
+/// A connection, and a place among those that are refused, in case that it is one.
 async fn accept(
     listener: &TcpListener,
-    places: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
-    let place = Arc::clone(places)
+    refusals: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+    let refusal = Arc::clone(refusals)
         .acquire_owned()
         .await
         .map_err(io::Error::other)?;
     let (stream, _) = listener.accept().await?;
     stream.set_nodelay(true)?;
-    Ok((stream, place))
+    Ok((stream, refusal))
+}
+
+/// What a connection may do.
+#[derive(Clone, Copy)]
+struct Terms {
+    /// How long it may stand idle, or take to send a request's head.
+    patience: Duration,
+    /// Whether it may send another request.
+    is_kept: bool,
+}
+
+impl Terms {
+    const REFUSED: Self = Self {
+        patience: REFUSAL_TIMEOUT,
+        is_kept: false,
+    };
+
+    fn of(settings: Settings) -> Self {
+        Self {
+            patience: settings.keep_alive,
+            is_kept: true,
+        }
+    }
 }
 
 async fn connection(
     stream: TcpStream,
     router: Router,
-    settings: Settings,
+    terms: Terms,
     mut ended: watch::Receiver<()>,
 ) {
     let service = service_fn(move |request: hyper::Request<Incoming>| {
@@ -105,7 +159,8 @@ async fn connection(
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(settings.keep_alive)
+        .header_read_timeout(terms.patience)
+        .keep_alive(terms.is_kept)
         .max_headers(HEADERS_MAX)
         .max_buf_size(HEAD_BYTES_MAX)
         .serve_connection(

@@ -1,4 +1,5 @@
-//! One origin beside pgbench, in turn within one run: the same statements over the same random products.
+//! One origin beside pgbench, in turn within one run: the same statements over the same random products. Each round
+//! begins with the other one, so that neither always finds what its peer has left behind.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -102,9 +103,12 @@ async fn main() -> Result<ExitCode> {
         pgbench(1).run(scene.name, &scene.script, 0)?;
         for round in 1..=arguments.rounds {
             let load = load(scene, arguments.seconds, u64::from(round));
-            let measured = load::run(&load).await?;
-            report.add(Round::of(ORIGIN, scene.name, &measured));
-            report.add(pgbench(arguments.seconds).run(scene.name, &scene.script, round)?);
+            for contender in order(round) {
+                report.add(match contender {
+                    ORIGIN => Round::of(ORIGIN, scene.name, &load::run(&load).await?),
+                    _ => pgbench(arguments.seconds).run(scene.name, &scene.script, round)?,
+                });
+            }
         }
     }
     println!("\n{}", report.summary(PGBENCH));
@@ -119,6 +123,15 @@ async fn main() -> Result<ExitCode> {
         println!("kept in {}", report.keep(&dir, PGBENCH)?.display());
     }
     Ok(verdicts.exit_code())
+}
+
+/// Who goes first in a round, and who second.
+fn order(round: u32) -> [&'static str; 2] {
+    if round % 2 == 1 {
+        [ORIGIN, PGBENCH]
+    } else {
+        [PGBENCH, ORIGIN]
+    }
 }
 
 fn judge(scene: &Scene, report: &Report, verdicts: &mut Verdicts) -> Result<()> {

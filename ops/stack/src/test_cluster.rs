@@ -49,8 +49,23 @@ impl TestCluster {
         }
     }
 
+    /// The same, with the settings of data that is to be kept.
+    ///
+    /// # Panics
+    /// When Postgres cannot be started.
+    pub fn start_durable() -> Self {
+        match Self::try_start_with(Settings::durable()) {
+            Ok(cluster) => cluster,
+            Err(error) => panic!("the tests need a Postgres server: {error:#}"),
+        }
+    }
+
     /// A cluster for whoever can do something about a failure.
     pub fn try_start() -> Result<Self> {
+        Self::try_start_with(Settings::test())
+    }
+
+    fn try_start_with(settings: Settings) -> Result<Self> {
         // Not the directory of TMPDIR: that may be too long for a socket, or closed to the server's account.
         let dir = tempfile::Builder::new()
             .prefix("atelier-test-")
@@ -60,7 +75,7 @@ impl TestCluster {
         let binaries = Environment::parse_from(["test"]).pg_bin;
         let options = Options {
             binaries,
-            settings: Settings::test(),
+            settings,
             fresh: false,
         };
         let cluster = Cluster::open_temporary(&dir, options)?;

@@ -1,10 +1,8 @@
 //! The statements of carts.
 
-use sqlx::Row as _;
-
 use super::model::Item;
 use crate::{
-    database::{Conn, Statement},
+    database::{Conn, Reads, Statement},
     error::Result,
     idempotency::{self, Claim, Created},
 };
@@ -23,8 +21,8 @@ static LIST: Statement = Statement::new(
 );
 
 /// What is in a cart, ascending by sku.
-pub async fn list(conn: &mut Conn, identity: [u8; 32]) -> Result<Vec<Item>> {
-    let rows = LIST.call().bind(identity).rows(conn).await?;
+pub async fn list(reads: &Reads, identity: [u8; 32]) -> Result<Vec<Item>> {
+    let rows = reads.rows(&LIST, &[&identity.as_slice()]).await?;
     rows.iter()
         .map(|row| {
             Ok(Item {

@@ -1,11 +1,19 @@
-//! The statements that tell whether a replica may answer.
+//! The statements that tell whether a server is the one that is needed.
 
 use tokio_postgres::{Row, types::PgLsn};
 
 use super::Statement;
 
 /// The statements of this module.
-pub static STATEMENTS: [&Statement; 2] = [&ROLE, &HAS_REPLAYED];
+pub static STATEMENTS: [&Statement; 3] = [&UNSAFE_SETTINGS, &ROLE, &HAS_REPLAYED];
+
+/// The settings, as the session has them, with which a write that was acknowledged could be lost.
+pub static UNSAFE_SETTINGS: Statement = Statement::new(
+    "database.unsafe_settings",
+    "select wanted.name
+       from unnest(array['fsync', 'full_page_writes', 'synchronous_commit']) as wanted (name)
+      where current_setting(wanted.name) = 'off'",
+);
 
 /// Whether the server is a replica, of which cluster, and on which timeline: a primary's own, a replica's as its control
 /// file has it, which may lag behind a failover, and then says an earlier one.

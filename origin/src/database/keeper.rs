@@ -5,7 +5,7 @@ use std::{
     future::Future,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -19,23 +19,33 @@ pub(super) const CHECK_EVERY: Duration = Duration::from_secs(1);
 /// Between attempts to connect: doubled from the first to the second after each failure.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
 
-/// Whether a server answers, as far as is known: open from the first sign that it does not until it has taken a
-/// connection. An attempt to connect that began before the server stopped answering proves nothing about it.
-#[derive(Debug)]
-pub(super) struct Breaker {
-    name: &'static str,
-    /// The lowest bit: open. Above it: how often the server has stopped answering.
+/// Whether a server answers, as far as is known to all that have connections to it: from the first time that it has not
+/// answered in time until it has taken a connection, it does not. An attempt to connect that began before the server
+/// stopped answering proves nothing about it.
+#[derive(Debug, Default)]
+pub(super) struct Server {
+    /// The lowest bit: it does not answer. Above it: how often it has stopped answering.
     state: AtomicU64,
 }
 
-const OPEN: u64 = 1;
+const SILENT: u64 = 1;
+
+/// Whether connections of one kind are to be had: not while their server does not answer, nor from the first time that
+/// one of them could not be opened until one was.
+#[derive(Debug)]
+pub(super) struct Breaker {
+    name: &'static str,
+    server: Arc<Server>,
+    has_failed: AtomicBool,
+}
 
 impl Breaker {
-    /// A server that has not been tried. `name`: what its connections are for.
-    pub(super) fn new(name: &'static str) -> Self {
+    /// That of a server that has not been tried. `name`: what its connections are for.
+    pub(super) fn new(name: &'static str, server: Arc<Server>) -> Self {
         Self {
             name,
-            state: AtomicU64::new(0),
+            server,
+            has_failed: AtomicBool::new(false),
         }
     }
 
@@ -46,46 +56,51 @@ impl Breaker {
 
     /// Whether requests need not wait for a connection.
     pub(super) fn is_open(&self) -> bool {
-        self.state.load(Ordering::Acquire) & OPEN == OPEN
+        self.has_failed.load(Ordering::Acquire)
+            || self.server.state.load(Ordering::Acquire) & SILENT == SILENT
     }
 
     /// How often the server has stopped answering: what is older than the last time is not to be trusted.
     pub(super) fn generation(&self) -> u64 {
-        self.state.load(Ordering::Acquire) >> 1
+        self.server.state.load(Ordering::Acquire) >> 1
     }
 
     /// The server has not answered in time.
     pub(super) fn trip(&self) {
-        let next = |state: u64| Some((((state >> 1) + 1) << 1) | OPEN);
+        let next = |state: u64| Some((((state >> 1) + 1) << 1) | SILENT);
         let before = self
+            .server
             .state
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, next)
             .unwrap_or(0);
-        if before & OPEN == 0 {
+        if before & SILENT == 0 {
             tracing::error!(pool = self.name, "the database does not answer");
         }
     }
 
     /// The server cannot be connected to.
-    fn fail(&self, error: &Error) {
-        if self.state.fetch_or(OPEN, Ordering::AcqRel) & OPEN == 0 {
+    pub(super) fn fail(&self, error: &Error) {
+        if !self.has_failed.swap(true, Ordering::AcqRel) {
             tracing::error!(pool = self.name, %error, "cannot connect to the database");
         }
     }
 
     /// A connection whose opening began at this generation was opened; says whether it is of any use.
     fn close(&self, generation: u64) -> bool {
-        let closed = generation << 1;
-        let swapped =
-            self.state
-                .compare_exchange(closed | OPEN, closed, Ordering::AcqRel, Ordering::Acquire);
-        match swapped {
-            Ok(_) => {
-                tracing::info!(pool = self.name, "the database answers again");
-                true
-            }
-            Err(now) => now == closed,
+        let answers = generation << 1;
+        let swapped = self.server.state.compare_exchange(
+            answers | SILENT,
+            answers,
+            Ordering::AcqRel,
+            Ordering::Acquire,
+        );
+        if swapped.is_err_and(|now| now != answers) {
+            return false;
         }
+        if self.has_failed.swap(false, Ordering::AcqRel) || swapped.is_ok() {
+            tracing::info!(pool = self.name, "the database answers again");
+        }
+        true
     }
 }
 
@@ -108,6 +123,9 @@ pub(super) trait Kept: Send + Sync + 'static {
 
     /// Opens a connection that will be of this generation.
     fn open(&self, generation: u64) -> impl Future<Output = Result<Self::Link>> + Send;
+
+    /// A connection could not be opened.
+    fn blame(&self, error: &Error);
 
     /// Takes a connection that was opened.
     fn add(&self, link: Self::Link);
@@ -144,7 +162,7 @@ pub(super) async fn keep(kept: Arc<impl Kept>) {
             // The server has stopped answering since.
             Ok(_) => {}
             Err(error) => {
-                breaker.fail(&error);
+                kept.blame(&error);
                 kept.give_way();
                 tokio::time::sleep(backoff).await;
                 backoff = (backoff * 2).min(BACKOFF.1);
@@ -157,9 +175,15 @@ pub(super) async fn keep(kept: Arc<impl Kept>) {
 mod tests {
     use super::*;
 
+    fn breakers() -> (Breaker, Breaker) {
+        let server = Arc::new(Server::default());
+        let breaker = |name| Breaker::new(name, Arc::clone(&server));
+        (breaker("one"), breaker("other"))
+    }
+
     #[test]
     fn a_connection_that_was_begun_before_the_server_stopped_proves_nothing() {
-        let breaker = Breaker::new("test");
+        let (breaker, _) = breakers();
         let before = breaker.generation();
         breaker.trip();
         assert!(!breaker.close(before));
@@ -169,5 +193,20 @@ mod tests {
         assert!(breaker.close(after));
         assert!(!breaker.is_open());
         assert!(breaker.close(after), "one more of the same time");
+    }
+
+    #[test]
+    fn that_a_server_stopped_or_is_back_is_known_to_all_and_a_refused_connection_to_its_kind() {
+        let (one, other) = breakers();
+        one.trip();
+        assert!(one.is_open() && other.is_open());
+        assert!(other.close(other.generation()));
+        assert!(!one.is_open() && !other.is_open());
+        one.fail(&Error::Unavailable("refused".into()));
+        assert!(one.is_open() && !other.is_open());
+        assert!(other.close(other.generation()));
+        assert!(one.is_open(), "the other's connection is not one's own");
+        assert!(one.close(one.generation()));
+        assert!(!one.is_open());
     }
 }

@@ -9,8 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::future::join;
-use tokio::{runtime::Handle, task::AbortHandle, time::timeout};
+use futures_util::{TryStreamExt as _, future::join};
+use tokio::{pin, runtime::Handle, task::AbortHandle, time::timeout};
 use tokio_postgres::{
     Client, Row,
     error::SqlState,
@@ -21,6 +21,7 @@ use super::{
     Statement,
     db::{HAS_REPLAYED, History, Replay},
 };
+use crate::error::Error;
 
 /// What a statement is called with.
 pub type Arguments<'a> = &'a [&'a (dyn ToSql + Sync)];
@@ -31,6 +32,9 @@ pub(super) type Outcome<T> = Result<T, tokio_postgres::Error>;
 /// Statements that may be queued on a connection; whoever would be one more is refused. At a tenth of a millisecond
 /// each, the last of them waits for a fortieth of a second.
 pub(super) const QUEUE_MAX: usize = 256;
+/// Bytes of rows that an answer may have: with what is made of them, what one request may cost of memory. Ten thousand
+/// rows of texts as long as clients may send are half of it.
+pub(super) const ANSWER_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// A connection that has answered nothing for so long, with statements queued, is held up by one of them.
 const STALLED_AFTER: Duration = Duration::from_millis(5);
 
@@ -133,6 +137,27 @@ impl Link {
         all.insert(statement.name, prepared.clone());
         Ok(prepared)
     }
+
+    /// The rows of a statement, unless they are too large.
+    async fn collect(
+        &self,
+        prepared: &tokio_postgres::Statement,
+        arguments: Arguments<'_>,
+    ) -> Outcome<Option<Vec<Row>>> {
+        let stream = self.client.query_raw(prepared, arguments.iter().copied());
+        let stream = stream.await?;
+        pin!(stream);
+        let mut rows = Vec::new();
+        let mut bytes = 0;
+        while let Some(row) = stream.try_next().await? {
+            bytes += row.raw_size_bytes();
+            if bytes > ANSWER_BYTES_MAX {
+                return Ok(None);
+            }
+            rows.push(row);
+        }
+        Ok(Some(rows))
+    }
 }
 
 /// A place in the queue of a connection. It is given up when the server has answered, not before: a statement that
@@ -149,19 +174,19 @@ impl Place {
         &self.link
     }
 
-    /// Runs a statement.
+    /// Runs a statement. `None`: its rows are more than [`ANSWER_BYTES_MAX`].
     pub(super) async fn rows(
         mut self,
         statement: &'static Statement,
         arguments: Arguments<'_>,
-    ) -> Outcome<Vec<Row>> {
+    ) -> Outcome<Option<Vec<Row>>> {
         let link = &self.link;
         let outcome = async {
             let prepared = link.prepared(statement).await?;
-            link.client.query(&prepared, arguments).await
+            link.collect(&prepared, arguments).await
         }
         .await;
-        self.settle();
+        self.settle_unless_cut(matches!(outcome, Ok(None)));
         outcome
     }
 
@@ -172,7 +197,7 @@ impl Place {
         position: PgLsn,
         statement: &'static Statement,
         arguments: Arguments<'_>,
-    ) -> Outcome<(Replay, Vec<Row>)> {
+    ) -> Outcome<(Replay, Option<Vec<Row>>)> {
         let link = &self.link;
         let outcome = async {
             let question = link.prepared(&HAS_REPLAYED).await?;
@@ -180,16 +205,16 @@ impl Place {
             // Polled, hence sent, in this order.
             let (replay, rows) = join(
                 link.client.query_one(&question, &[&position]),
-                link.client.query(&prepared, arguments),
+                link.collect(&prepared, arguments),
             )
             .await;
             match Replay::from_row(&replay?)? {
                 Replay::Done => Ok((Replay::Done, rows?)),
-                refused => Ok((refused, Vec::new())),
+                refused => Ok((refused, Some(Vec::new()))),
             }
         }
         .await;
-        self.settle();
+        self.settle_unless_cut(matches!(outcome, Ok((_, None))));
         outcome
     }
 
@@ -198,6 +223,13 @@ impl Place {
         let outcome = self.link.client.check_connection().await;
         self.settle();
         outcome
+    }
+
+    /// What is left of an answer that was cut short is still to come.
+    fn settle_unless_cut(&mut self, is_cut: bool) {
+        if !is_cut {
+            self.settle();
+        }
     }
 
     fn settle(&mut self) {
@@ -253,6 +285,11 @@ pub(super) fn is_fatal(error: &tokio_postgres::Error) -> bool {
         }
         None => error.is_closed() || is_io(error),
     }
+}
+
+/// What becomes of a request whose rows are more than [`ANSWER_BYTES_MAX`].
+pub(super) fn too_large() -> Error {
+    Error::Internal(format!("an answer of more than {ANSWER_BYTES_MAX} bytes").into())
 }
 
 /// Whether it was the connection that failed, and not what was sent over it.

@@ -76,7 +76,7 @@ impl std::fmt::Debug for Links {
 impl Links {
     /// Begins to open connections; does not wait for any. Must be called in a Tokio runtime.
     pub(super) fn open(
-        name: &'static str,
+        breaker: Breaker,
         part: Part,
         config: tokio_postgres::Config,
         tls: MakeRustlsConnect,
@@ -87,7 +87,7 @@ impl Links {
             config,
             tls,
             settings,
-            breaker: Breaker::new(name),
+            breaker,
             links: RwLock::new(Vec::with_capacity(settings.connections_max)),
             is_closed: AtomicBool::new(false),
             is_turning_over: AtomicBool::new(false),
@@ -117,15 +117,16 @@ impl Links {
                 .attempt(place, statement, arguments, deadline)
                 .await?
             {
-                Ok(rows) => return Ok(rows),
+                Ok(rows) => return rows.ok_or_else(link::too_large),
                 Err(error) if link::is_fatal(&error) => shared.give_up(&link),
                 Err(error) => return Err(error.into()),
             }
             place = shared.place(&mut patience).await?;
         }
-        Ok(shared
+        let rows = shared
             .attempt(place, statement, arguments, deadline)
-            .await??)
+            .await??;
+        rows.ok_or_else(link::too_large)
     }
 
     /// Whether a replica has a connection on which answers come.
@@ -160,7 +161,8 @@ impl Links {
         let patience = shared.settings.statement_deadline / REPLICA_SHARE;
         let answered = timeout(patience, place.rows_after(position, statement, arguments)).await;
         match answered.map_err(|_| Refusal::Silent)? {
-            Ok((Replay::Done, rows)) => Ok(rows),
+            // The primary will say the same.
+            Ok((Replay::Done, rows)) => rows.ok_or(Refusal::Failed),
             Ok((Replay::Behind, _)) => {
                 shared.lag.note(position, Instant::now());
                 Err(Refusal::Behind)
@@ -184,6 +186,11 @@ impl Links {
     /// What these connections are for.
     pub(super) fn name(&self) -> &'static str {
         self.shared.breaker.name()
+    }
+
+    /// Whether they are to be had.
+    pub(super) fn breaker(&self) -> &Breaker {
+        &self.shared.breaker
     }
 
     /// Connections that exist, and those of them that carry no read.
@@ -217,7 +224,7 @@ impl Shared {
         statement: &'static Statement,
         arguments: Arguments<'_>,
         deadline: Instant,
-    ) -> Result<Outcome<Vec<Row>>> {
+    ) -> Result<Outcome<Option<Vec<Row>>>> {
         let link = Arc::clone(place.link());
         let answered = timeout_at(deadline.into(), place.rows(statement, arguments)).await;
         answered.map_err(|_| {
@@ -236,7 +243,11 @@ impl Shared {
         tokio::pin!(opened);
         loop {
             opened.as_mut().enable();
-            if let Some(link) = self.best() {
+            // Writes may have found out that the server has stopped. But they may also wait for a disk, while a
+            // connection over which answers come is as good as ever.
+            if let Some(link) = self.best()
+                && !(self.breaker.is_open() && link.is_silent_for(self.settings.acquire_timeout))
+            {
                 return link
                     .enter()
                     .ok_or_else(|| Error::Unavailable("too many reads are queued".into()));
@@ -332,6 +343,10 @@ impl Kept for Shared {
         let deadline = self.settings.statement_deadline;
         let history = self.part.admit(&client, deadline).await?;
         Ok(Link::new(client, connection, generation, history, deadline))
+    }
+
+    fn blame(&self, error: &Error) {
+        self.breaker.fail(error);
     }
 
     fn add(&self, link: Link) {

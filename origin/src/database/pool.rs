@@ -8,8 +8,11 @@
 //!   circuit breaker.
 //! - A request that is cancelled while its statement runs costs no connection: the rest of the answer is read by a task,
 //!   and the connection is used again.
-//! - Idle connections are tried every second, and as soon as one has turned out to be broken; a read that meets a broken
-//!   one runs again on another. So a restart of the server costs no read, and hardly a write.
+//! - Idle connections are tried every second, and as soon as one has turned out to be broken, so a restart of the server
+//!   costs hardly a write.
+//! - Whoever may have to wait for a row takes a place among its writers first: one row never takes every connection.
+//! - No connection is used over which a write could be acknowledged that a crash undoes: each is asked when it is opened,
+//!   and every second.
 
 use std::{
     sync::{
@@ -21,22 +24,27 @@ use std::{
 
 use futures_util::TryStreamExt as _;
 use sqlx::{
-    ConnectOptions as _, Connection as _, PgConnection,
+    ConnectOptions as _, Connection as _, PgConnection, Row as _,
     postgres::{PgArguments, PgConnectOptions, PgRow},
 };
 use tokio::{
     sync::{Notify, Semaphore},
-    time::timeout,
+    time::{timeout, timeout_at},
 };
 
 use super::{
     Statement,
+    db::UNSAFE_SETTINGS,
     keeper::{self, Breaker, CHECK_EVERY, Kept},
+    rows::{Row, Rows, Turn},
 };
 use crate::{
     error::{Error, Result},
     metrics::Metrics,
 };
+
+/// Of the connections, the writers of one row have this part at most: the others are for everybody else.
+const ROW_SHARE: usize = 2;
 
 /// The bounds of a pool.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +59,8 @@ pub struct Settings {
     pub connect_timeout: Duration,
     /// How old a connection may become; a server process keeps what it has cached.
     pub lifetime: Duration,
+    /// Whether the server may lose what it has acknowledged.
+    pub allows_unsafe: bool,
 }
 
 /// The connections to one server. Clones share them.
@@ -72,7 +82,10 @@ struct Shared {
     open: AtomicUsize,
     /// Links of an earlier generation are not used again.
     breaker: Breaker,
+    rows: Arc<Rows>,
     is_closed: AtomicBool,
+    /// Set while the server is there, and could lose what it acknowledges.
+    is_unsafe: AtomicBool,
     /// Set when a connection turned out to be broken: the idle ones are to be tried.
     is_doubtful: AtomicBool,
     /// Wakes the keeper: a connection is missing, or doubtful.
@@ -85,13 +98,14 @@ pub(super) struct Link {
     pg: PgConnection,
     generation: u64,
     opened_at: Instant,
-    used_at: Instant,
+    /// When it last proved that it works, and that its server is safe.
+    tried_at: Instant,
 }
 
 impl Pool {
     /// Begins to open connections; does not wait for any. Must be called in a Tokio runtime.
-    pub fn open(
-        name: &'static str,
+    pub(super) fn open(
+        breaker: Breaker,
         options: PgConnectOptions,
         settings: Settings,
         metrics: Arc<Metrics>,
@@ -103,8 +117,10 @@ impl Pool {
             idle: Mutex::new(Vec::with_capacity(settings.connections_max)),
             available: Semaphore::new(0),
             open: AtomicUsize::new(0),
-            breaker: Breaker::new(name),
+            breaker,
+            rows: Rows::new(settings.connections_max / ROW_SHARE),
             is_closed: AtomicBool::new(false),
+            is_unsafe: AtomicBool::new(false),
             is_doubtful: AtomicBool::new(false),
             missing: Notify::new(),
         });
@@ -112,17 +128,30 @@ impl Pool {
         Self { shared }
     }
 
-    /// Waits a short time for a connection.
-    pub async fn acquire(&self) -> Result<Conn> {
+    /// Waits a short time for a connection, and before that for a place among the writers of a row, if it is for one.
+    pub(super) async fn acquire(&self, row: Option<Row>) -> Result<Conn> {
         let mut patience = self.shared.settings.acquire_timeout;
-        let link = self.shared.take(&mut patience).await?;
+        let turn = match row {
+            Some(row) => Some(self.shared.rows.enter(row, &mut patience).await?),
+            None => None,
+        };
+        let link = self.shared.take(patience).await?;
         Ok(Conn {
             link: Some(link),
             pool: Arc::clone(&self.shared),
-            patience,
+            turn,
             is_running: false,
-            is_repeatable: false,
         })
+    }
+
+    /// Whether there are connections, and their server can be relied on.
+    pub(super) fn is_ready(&self) -> bool {
+        self.shared.open.load(Ordering::Relaxed) > 0 && self.shared.refusal().is_none()
+    }
+
+    /// Whether connections are to be had.
+    pub(super) fn breaker(&self) -> &Breaker {
+        &self.shared.breaker
     }
 
     /// What these connections are for.
@@ -156,25 +185,72 @@ impl Shared {
     }
 
     /// Waits for a connection, as long as there is patience.
-    async fn take(&self, patience: &mut Duration) -> Result<Link> {
-        let permit = match self.available.try_acquire() {
-            Ok(permit) => permit,
-            Err(_) if self.breaker.is_open() => {
-                return Err(Error::Unavailable("the database does not answer".into()));
+    async fn take(&self, patience: Duration) -> Result<Link> {
+        let deadline = Instant::now() + patience;
+        loop {
+            let permit = match self.available.try_acquire() {
+                Ok(permit) => permit,
+                Err(_) => {
+                    if let Some(refusal) = self.refusal() {
+                        return Err(Error::Unavailable(refusal.into()));
+                    }
+                    timeout_at(deadline.into(), self.available.acquire())
+                        .await
+                        .map_err(|_| {
+                            Error::Unavailable("no connection became free in time".into())
+                        })?
+                        .map_err(|_| Error::Unavailable("the pool is closed".into()))?
+                }
+            };
+            permit.forget();
+            let link = self
+                .idle()
+                .pop()
+                .ok_or_else(|| Error::Unavailable("the connection was given up".into()))?;
+            if link.generation == self.breaker.generation() {
+                return Ok(link);
             }
-            Err(_) => {
-                let waiting = Instant::now();
-                let waited = timeout(*patience, self.available.acquire()).await;
-                *patience = patience.saturating_sub(waiting.elapsed());
-                waited
-                    .map_err(|_| Error::Unavailable("no connection became free in time".into()))?
-                    .map_err(|_| Error::Unavailable("the pool is closed".into()))?
-            }
-        };
-        permit.forget();
-        self.idle()
-            .pop()
-            .ok_or_else(|| Error::Unavailable("the connection was given up".into()))
+            // Reads have found out that the server had stopped.
+            self.give_up(link);
+        }
+    }
+
+    /// Why there will be no connection soon, if that is known.
+    fn refusal(&self) -> Option<&'static str> {
+        if self.breaker.is_open() {
+            Some("the database does not answer")
+        } else if self.is_unsafe.load(Ordering::Relaxed) {
+            Some("the database could lose what it acknowledges")
+        } else {
+            None
+        }
+    }
+
+    /// Asks a connection for an answer: whether its server keeps what it acknowledges.
+    async fn prove(&self, pg: &mut PgConnection) -> Result<()> {
+        if self.settings.allows_unsafe {
+            return Ok(pg.ping().await?);
+        }
+        let rows = sqlx::query(UNSAFE_SETTINGS.sql)
+            .fetch(pg)
+            .try_collect::<Vec<PgRow>>()
+            .await?;
+        let is_unsafe = !rows.is_empty();
+        let was_unsafe = self.is_unsafe.swap(is_unsafe, Ordering::Relaxed);
+        if !is_unsafe {
+            return Ok(());
+        }
+        let names = rows.iter().map(|row| row.try_get(0));
+        let names = names.collect::<sqlx::Result<Vec<String>>>()?.join(", ");
+        if !was_unsafe {
+            tracing::error!(
+                settings = names,
+                "the database could lose what it acknowledges: no write is sent to it"
+            );
+        }
+        Err(Error::Unavailable(
+            format!("the database has {names} off").into(),
+        ))
     }
 
     /// Makes a connection available, unless its time is over.
@@ -216,8 +292,8 @@ impl Shared {
         self.missing.notify_one();
     }
 
-    /// Tries the connections that nobody has used for so long, one at a time.
-    async fn check_idle(&self, unused_for: Duration) {
+    /// Tries the connections that have not been tried for so long, one at a time.
+    async fn check_idle(&self, untried_for: Duration) {
         for _ in 0..self.settings.connections_max {
             let Ok(permit) = self.available.try_acquire() else {
                 return;
@@ -225,14 +301,15 @@ impl Shared {
             permit.forget();
             let mut link = {
                 let mut idle = self.idle();
-                let Some(oldest) = (0..idle.len()).min_by_key(|at| idle[*at].used_at) else {
+                let Some(oldest) = (0..idle.len()).min_by_key(|at| idle[*at].tried_at) else {
                     return;
                 };
                 idle.remove(oldest)
             };
-            if link.used_at.elapsed() >= unused_for {
-                match timeout(self.settings.statement_deadline, link.pg.ping()).await {
-                    Ok(Ok(())) => link.used_at = Instant::now(),
+            let is_current = link.generation == self.breaker.generation();
+            if is_current && link.tried_at.elapsed() >= untried_for {
+                match timeout(self.settings.statement_deadline, self.prove(&mut link.pg)).await {
+                    Ok(Ok(())) => link.tried_at = Instant::now(),
                     Ok(Err(_)) => {
                         self.give_up(link);
                         continue;
@@ -281,15 +358,27 @@ impl Kept for Shared {
     }
 
     async fn open(&self, generation: u64) -> Result<Link> {
-        let opened = timeout(self.settings.connect_timeout, self.options.connect()).await;
+        let opening = async {
+            let mut pg = self.options.connect().await?;
+            self.prove(&mut pg).await?;
+            Ok::<_, Error>(pg)
+        };
+        let opened = timeout(self.settings.connect_timeout, opening).await;
         let pg = opened.map_err(|elapsed| sqlx::Error::Io(elapsed.into()))??;
         let now = Instant::now();
         Ok(Link {
             pg,
             generation,
             opened_at: now,
-            used_at: now,
+            tried_at: now,
         })
+    }
+
+    fn blame(&self, error: &Error) {
+        // A server that was asked has answered.
+        if !self.is_unsafe.load(Ordering::Relaxed) {
+            self.breaker.fail(error);
+        }
     }
 
     fn add(&self, link: Link) {
@@ -312,41 +401,14 @@ pub struct Conn {
     /// Gone once the connection has failed.
     link: Option<Link>,
     pool: Arc<Shared>,
-    /// How long it may still wait for another connection.
-    patience: Duration,
+    /// The place among the writers of a row; it is kept for as long as the connection is.
+    turn: Option<Turn>,
     is_running: bool,
-    is_repeatable: bool,
 }
 
 impl Conn {
-    /// Lets a statement run again, on another connection, if this one turns out to be broken.
-    #[must_use]
-    pub fn repeatable(mut self) -> Self {
-        self.is_repeatable = true;
-        self
-    }
-
     /// Runs a statement to its commit.
     pub(super) async fn rows(
-        &mut self,
-        statement: &'static Statement,
-        arguments: PgArguments,
-    ) -> Result<Vec<PgRow>> {
-        if !self.is_repeatable {
-            return self.attempt(statement, arguments).await;
-        }
-        // After a restart of the server every idle connection may be broken; the next one is a new one.
-        for _ in 0..self.pool.settings.connections_max {
-            let outcome = self.attempt(statement, arguments.clone()).await;
-            if self.link.is_some() || self.pool.breaker.is_open() {
-                return outcome;
-            }
-            self.link = Some(self.pool.take(&mut self.patience).await?);
-        }
-        self.attempt(statement, arguments).await
-    }
-
-    async fn attempt(
         &mut self,
         statement: &'static Statement,
         arguments: PgArguments,
@@ -366,10 +428,7 @@ impl Conn {
             .statement(statement.name)
             .observe(started.elapsed().as_secs_f64());
         match outcome {
-            Ok(Ok(rows)) => {
-                link.used_at = started;
-                Ok(rows)
-            }
+            Ok(Ok(rows)) => Ok(rows),
             Ok(Err(error)) => {
                 if is_fatal(&error) {
                     self.discard();
@@ -400,7 +459,11 @@ impl Drop for Conn {
         if !self.is_running {
             self.pool.put_back(link);
         } else if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(Arc::clone(&self.pool).finish(link));
+            let (pool, turn) = (Arc::clone(&self.pool), self.turn.take());
+            runtime.spawn(async move {
+                pool.finish(link).await;
+                drop(turn);
+            });
         } else {
             self.pool.give_up(link);
         }

@@ -10,7 +10,7 @@ use std::{
 
 use tokio_postgres::{Row, types::PgLsn};
 
-use super::{Statement, link::Arguments, links::Links};
+use super::{Statement, keeper::Breaker, link::Arguments, links::Links};
 use crate::{error::Result, metrics::Metrics};
 
 /// The connections for reads, which all requests share, as one reader may use them.
@@ -91,6 +91,11 @@ impl Reads {
             let (open, idle) = links.sizes();
             (links.name(), open, idle)
         })
+    }
+
+    /// Of the primary and each replica, whether connections are to be had.
+    pub(super) fn breakers(&self) -> impl Iterator<Item = &Breaker> {
+        self.servers.all().map(Links::breaker)
     }
 
     /// Ends the connections, each after the reads that it carries, and opens no more.

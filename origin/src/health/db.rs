@@ -1,14 +1,12 @@
 //! The statements of readiness and start-up.
 
-use sqlx::Row as _;
-
 use crate::{
-    database::{Conn, Reads, Statement},
+    database::{Reads, Statement, db::UNSAFE_SETTINGS},
     error::Result,
 };
 
 /// The statements of this module.
-pub static STATEMENTS: [&Statement; 3] = [&PROBLEMS, &READS, &DURABILITY];
+pub static STATEMENTS: [&Statement; 1] = [&PROBLEMS];
 
 /// Every table that a statement of this program names.
 pub const TABLES: [&str; 24] = [
@@ -53,30 +51,19 @@ static PROBLEMS: Statement = Statement::new(
 );
 
 /// What keeps this origin from serving, each in a few words.
-pub async fn problems(conn: &mut Conn) -> Result<Vec<String>> {
-    let rows = PROBLEMS.call().bind(&TABLES[..]).rows(conn).await?;
+///
+/// # Errors
+/// If reads are not answered.
+pub async fn problems(reads: &Reads) -> Result<Vec<String>> {
+    let rows = reads.rows(&PROBLEMS, &[&TABLES.as_slice()]).await?;
     rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
-static READS: Statement = Statement::new("health.reads", "select 1");
-
-/// Whether reads, which have connections of their own, are answered.
+/// The settings with which an acknowledged write could be lost.
 ///
 /// # Errors
-/// If they are not.
-pub async fn are_read(reads: &Reads) -> Result<()> {
-    reads.rows(&READS, &[]).await.map(drop)
-}
-
-static DURABILITY: Statement = Statement::new(
-    "health.durability",
-    "select wanted.name
-       from unnest(array['fsync', 'full_page_writes', 'synchronous_commit']) as wanted (name)
-      where current_setting(wanted.name) = 'off'",
-);
-
-/// The settings, as this connection has them, with which an acknowledged write could be lost.
-pub async fn unsafe_settings(conn: &mut Conn) -> Result<Vec<String>> {
-    let rows = DURABILITY.call().rows(conn).await?;
+/// If reads are not answered.
+pub async fn unsafe_settings(reads: &Reads) -> Result<Vec<String>> {
+    let rows = reads.rows(&UNSAFE_SETTINGS, &[]).await?;
     rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }

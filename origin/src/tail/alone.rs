@@ -8,7 +8,11 @@ use prometheus::{Encoder as _, Registry, TextEncoder};
 use tokio::{net::TcpListener, sync::oneshot};
 
 use super::{Tail, metrics::Metrics, poller, stream};
-use crate::{config::TailConfig, log_buffer::LogBuffer, server};
+use crate::{
+    config::TailConfig,
+    log_buffer::LogBuffer,
+    server::{self, Routers},
+};
 
 /// How long opening a connection to the database may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -69,7 +73,11 @@ impl Alone {
             .merge(stream::router(self.tail.clone()));
         let poller = tokio::spawn(poller::run(self.tail.clone()));
         let (end, ended) = oneshot::channel::<()>();
-        let served = server::serve(self.listener, router, self.settings, async {
+        let routers = Routers {
+            served: router,
+            refused: server::refusing(),
+        };
+        let served = server::serve(self.listener, routers, self.settings, async {
             let _ = ended.await;
         });
         let ending = async {

@@ -1,6 +1,9 @@
 //! Postgres gone, hung, slow or unsafe; clients that hang up; too many requests; the end of the process.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
 
 use futures_util::future::join_all;
 use origin::App;
@@ -8,7 +11,9 @@ use stack::TestCluster;
 
 use crate::{
     raw::Raw,
-    support::{Answer, TestApp, config, execute, fixture, migrate, question, review},
+    support::{
+        Answer, STRICT, TestApp, config, execute, fixture, interaction, migrate, question, review,
+    },
 };
 
 /// The settings of production, where the test is about time.
@@ -18,16 +23,22 @@ const REAL: [&str; 3] = [
     "--statement-deadline-ms=1000",
 ];
 
-/// An origin over a cluster of its own, which the test may break.
-async fn app_of_its_own() -> (TestApp, &'static TestCluster) {
-    let (cluster, database) = tokio::task::spawn_blocking(|| {
-        let cluster: &'static TestCluster = Box::leak(Box::new(TestCluster::start()));
+/// A cluster that the test may break, and a database with the schema.
+async fn cluster_of_its_own(
+    start: impl FnOnce() -> TestCluster + Send + 'static,
+) -> (&'static TestCluster, String) {
+    let started = tokio::task::spawn_blocking(|| {
+        let cluster: &'static TestCluster = Box::leak(Box::new(start()));
         let database = cluster.create_database(None);
         migrate(cluster.owner_url(&database));
         (cluster, database)
-    })
-    .await
-    .unwrap();
+    });
+    started.await.unwrap()
+}
+
+/// An origin over a cluster of its own.
+async fn app_of_its_own() -> (TestApp, &'static TestCluster) {
+    let (cluster, database) = cluster_of_its_own(TestCluster::start).await;
     let app = TestApp::start_on(cluster, database, &[fixture::REVIEWS_WITH_TIES], &REAL).await;
     serves(&app).await;
     (app, cluster)
@@ -196,6 +207,260 @@ async fn a_statement_that_waits_too_long_is_503_and_the_others_go_on() {
             .await,
         6
     );
+}
+
+/// How long a write may take that has nothing to do with a row that somebody holds: no wait for a lock ends so soon.
+const UNAFFECTED: Duration = Duration::from_millis(600);
+
+/// Sends what nobody else's row should hold up, one after the other; gives what was not answered well and in time.
+async fn slow_or_refused(app: &TestApp, round: i32) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let mut judge = |what: &str, status: u16, started: Instant| {
+        let took = started.elapsed();
+        if !(200..300).contains(&status) || took > UNAFFECTED {
+            wrong.push(format!("{what}: {status} after {took:?}"));
+        }
+    };
+    let cart = format!("/cart?user_token=somebody-{round}");
+    let item = serde_json::json!({ "sku_id": 37, "count": 1 });
+    let (mut question, mut review) = (question(), review());
+    question["product_id"] = 2.into();
+    review["product_id"] = 9.into();
+    for (what, path, body) in [
+        ("interaction", "/interactions", &interaction()),
+        ("question", "/qa/questions", &question),
+        ("cart", cart.as_str(), &item),
+        ("review of another product", "/reviews", &review),
+    ] {
+        let started = Instant::now();
+        judge(what, app.post(path, body).await.status.as_u16(), started);
+    }
+    let started = Instant::now();
+    judge(
+        "vote",
+        app.put("/reviews/6/helpful").await.status.as_u16(),
+        started,
+    );
+    let started = Instant::now();
+    judge("cart read", app.get(&cart).await.status.as_u16(), started);
+    let started = Instant::now();
+    judge(
+        "ready",
+        app.get_private("/readyz").await.status.as_u16(),
+        started,
+    );
+    wrong
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_somebody_holds_stops_nobody_who_writes_elsewhere() {
+    let app = TestApp::start_with(
+        &[
+            fixture::REVIEWS_WITH_TIES,
+            "insert into shop.styles (id, product_id, name, original_price, is_default) values (1, 2, 's', 1, true);
+             insert into shop.skus (id, style_id, size, quantity) values (37, 1, 'M', 1);",
+        ],
+        &REAL,
+    )
+    .await;
+    for lock in [
+        "select from shop.reviews where id = 5 for update",
+        "select from shop.review_meta where product_id = 2 for update",
+    ] {
+        let mut owner = app.owner().await;
+        execute(&mut owner, &format!("begin; {lock}")).await;
+        let before: i32 = app
+            .value("select helpfulness from shop.reviews where id = 5")
+            .await;
+        // Fifty clients that insist.
+        let is_vote = lock.contains("reviews");
+        let stop = AtomicBool::new(false);
+        let insist = join_all((0..50).map(|_| async {
+            let mut answers = Vec::new();
+            while !stop.load(Ordering::Relaxed) {
+                answers.push(if is_vote {
+                    app.put("/reviews/5/helpful").await
+                } else {
+                    app.post("/reviews", &review()).await
+                });
+            }
+            answers
+        }));
+        let others = async {
+            TestApp::until("two wait for the row", async || {
+                app.value::<i64>("select count(*) from pg_locks where not granted")
+                    .await
+                    >= 2
+            })
+            .await;
+            let mut wrong = Vec::new();
+            for round in 0..10 {
+                wrong.extend(slow_or_refused(&app, round).await);
+            }
+            stop.store(true, Ordering::Relaxed);
+            wrong
+        };
+        let (insisted, wrong) = tokio::join!(insist, others);
+        assert!(wrong.is_empty(), "{lock}: {wrong:#?}");
+        insisted.iter().flatten().for_each(assert_unavailable);
+        execute(&mut owner, "rollback").await;
+        let after: i32 = app
+            .value("select helpfulness from shop.reviews where id = 5")
+            .await;
+        assert_eq!(after, before, "who was refused has not voted");
+        assert_eq!(app.put("/reviews/5/helpful").await.status, 204);
+        assert_eq!(app.post("/reviews", &review()).await.status, 201);
+    }
+}
+
+/// Whether a write is refused, while reads go on, and readiness says why.
+async fn is_unsafe(app: &TestApp) -> bool {
+    let vote = app.put("/reviews/5/helpful").await;
+    let ready = app.get_private("/readyz").await;
+    let said = "the database has synchronous_commit off";
+    assert_eq!(app.get("/reviews?product_id=2").await.status, 200);
+    vote.status == 503 && ready.status == 503 && ready.text().contains(said)
+}
+
+/// Whether a write is taken, and readiness has nothing to say.
+async fn is_safe(app: &TestApp) -> bool {
+    let vote = app.put("/reviews/5/helpful").await;
+    vote.status == 204 && app.get_private("/readyz").await.text() == "ready"
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_becomes_unsafe_or_comes_back_so_gets_no_writes_until_it_is_safe() {
+    let (cluster, database) = cluster_of_its_own(TestCluster::start_durable).await;
+    let settings = [STRICT];
+    let fixtures = [fixture::REVIEWS_WITH_TIES];
+    let app = TestApp::start_on(cluster, database.clone(), &fixtures, &settings).await;
+    assert!(is_safe(&app).await);
+    // No connection ends: sessions follow the server's file.
+    app.sql("alter system set synchronous_commit = off").await;
+    app.sql("select pg_reload_conf()").await;
+    TestApp::until("writes are refused", async || is_unsafe(&app).await).await;
+    let before: i32 = app
+        .value("select helpfulness from shop.reviews where id = 5")
+        .await;
+    for _ in 0..20 {
+        assert!(is_unsafe(&app).await);
+    }
+    assert_eq!(
+        app.value::<i32>("select helpfulness from shop.reviews where id = 5")
+            .await,
+        before
+    );
+    app.sql("alter system set synchronous_commit = on").await;
+    app.sql("select pg_reload_conf()").await;
+    TestApp::until("writes are taken again", async || is_safe(&app).await).await;
+
+    app.sql("alter system set synchronous_commit = off").await;
+    app.stop().await.unwrap();
+    blocking(|| cluster.cluster().stop_immediate()).await;
+    let config = config(&cluster.app_url(&database), &settings);
+    let late = App::build(config, "late").await.unwrap();
+    let (address, _) = late.addresses().unwrap();
+    tokio::spawn(late.serve(std::future::pending()));
+    let status = async |request: &str| {
+        let mut raw = Raw::connect(address).await;
+        raw.send(format!("{request} HTTP/1.1\r\nhost: o\r\n\r\n"))
+            .await;
+        raw.answer().await.status.as_u16()
+    };
+    // It serves: what it has found at its start was nothing.
+    assert_eq!(status("GET /reviews?product_id=2").await, 503);
+    blocking(|| cluster.cluster().start()).await;
+    TestApp::until("the late origin reads", async || {
+        status("GET /reviews?product_id=2").await == 200
+    })
+    .await;
+    for _ in 0..20 {
+        assert_eq!(status("PUT /reviews/5/helpful").await, 503);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn writes_do_not_wait_for_a_server_that_reads_have_found_to_hang() {
+    let (app, cluster) = app_of_its_own().await;
+    blocking(|| cluster.cluster().sigstop()).await;
+    let reads = join_all((0..4).map(|_| app.get("/reviews?product_id=2"))).await;
+    reads.iter().for_each(assert_unavailable);
+    let started = Instant::now();
+    assert_unavailable(&app.put("/reviews/5/helpful").await);
+    let took = started.elapsed();
+    assert!(took < Duration::from_millis(500), "{took:?}");
+    let metrics = app.get_private("/metrics").await;
+    let line = r#"origin_breaker_open{pool="primary"} 1"#;
+    assert!(metrics.text().contains(line), "{}", metrics.text());
+    blocking(|| cluster.cluster().sigcont()).await;
+    TestApp::until("the pool is whole and idle", async || {
+        app.state.db.sizes() == WHOLE
+    })
+    .await;
+    assert_eq!(app.put("/reviews/5/helpful").await.status, 204);
+    let metrics = app.get_private("/metrics").await;
+    let line = r#"origin_breaker_open{pool="primary"} 0"#;
+    assert!(metrics.text().contains(line), "{}", metrics.text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_too_many_is_told_so_at_once_and_ends() {
+    let app = TestApp::start_with(&[], &["--connections-max=2"]).await;
+    let request = "GET /cart HTTP/1.1\r\nhost: o\r\n\r\n";
+    let mut served = Vec::new();
+    for _ in 0..2 {
+        let mut raw = Raw::connect(app.address).await;
+        raw.send(request).await;
+        assert_eq!(raw.answer().await.status, 200);
+        served.push(raw);
+    }
+    for _ in 0..3 {
+        let started = Instant::now();
+        let mut refused = Raw::connect(app.address).await;
+        refused.send(request).await;
+        let answer = refused.answer().await;
+        assert!(started.elapsed() < Duration::from_millis(500));
+        assert_eq!(answer.status, 503);
+        assert_eq!(answer.field("retry-after"), "1");
+        assert_eq!(answer.field("cache-control"), "private, no-store");
+        assert!(answer.closes() && refused.is_closed().await);
+    }
+    // One that asks for nothing is not kept for long.
+    let mut mute = Raw::connect(app.address).await;
+    assert!(mute.is_closed().await);
+    assert_eq!(app.state.metrics.refused_connections.get(), 3);
+    // Those that are served go on, and the place of one that ends is the next one's.
+    served[0].send(request).await;
+    assert_eq!(served[0].answer().await.status, 200);
+    served.pop();
+    TestApp::until("there is a place again", async || {
+        let mut raw = Raw::connect(app.address).await;
+        raw.send(request).await;
+        raw.answer().await.status == 200
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_too_large_to_be_held_is_500_and_the_others_go_on() {
+    let app = TestApp::start(&[
+        fixture::REVIEWS_WITH_TIES,
+        "insert into shop.reviews (id, product_id, rating, date, summary, body, recommend, reported, reviewer_name, reviewer_email, helpfulness)
+         select 1000 + n, 4, 5, '2020-01-01', '', repeat('x', 1048576), true, false, 'a', 'a@b.c', 0 from generate_series(1, 33) as n",
+    ])
+    .await;
+    for _ in 0..3 {
+        let too_large = app.get("/reviews?product_id=4&count=10000").await;
+        too_large.assert_problem(500, "internal");
+        assert_eq!(app.get("/reviews?product_id=2").await.status, 200);
+    }
+    let page = app.get("/reviews?product_id=4&count=31").await;
+    assert_eq!(page.status, 200);
+    assert!(page.body.len() > 31 * 1024 * 1024);
+    TestApp::until("nothing is left to be read", async || {
+        app.state.db.sizes() == WHOLE
+    })
+    .await;
 }
 
 #[tokio::test]

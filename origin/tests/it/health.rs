@@ -68,6 +68,13 @@ async fn metrics_count_requests_by_route_and_statements_by_name() {
         r#"origin_statement_duration_seconds_count{statement="questions.create"} 1"#,
         "origin_in_flight_requests 0",
         "origin_shed_requests_total 0",
+        "origin_refused_connections_total 0",
+        r#"origin_responses_total{code="200"} 2"#,
+        r#"origin_responses_total{code="201"} 1"#,
+        r#"origin_responses_total{code="404"} 1"#,
+        r#"origin_responses_total{code="422"} 1"#,
+        r#"origin_responses_total{code="503"} 0"#,
+        r#"origin_breaker_open{pool="primary"} 0"#,
         r#"origin_pool_connections{pool="primary",state="used"} 0"#,
     ] {
         assert!(text.contains(line), "{line} not in {text}");

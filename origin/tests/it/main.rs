@@ -7,6 +7,7 @@ mod bad_values;
 mod bodies;
 mod buffers;
 mod cart;
+mod contract;
 mod conventions;
 mod described;
 mod errors;

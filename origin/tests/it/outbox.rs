@@ -99,6 +99,54 @@ fn writes_that_caches_see() -> BTreeSet<(String, String)> {
 }
 
 #[tokio::test]
+async fn an_edit_of_the_catalogue_makes_out_of_date_what_shows_it() {
+    let app = TestApp::start(&[fixture::ONE_PRODUCT_WITH_EVERYTHING]).await;
+    for (edit, expected) in [
+        (
+            "update shop.products set name = 'New' where id = 1",
+            &["product-1", "products"][..],
+        ),
+        (
+            "update shop.products set default_price = 1 where id = 1",
+            &["product-1", "products"],
+        ),
+        (
+            "update shop.features set value = 'New' where id = 10",
+            &["product-1"],
+        ),
+        (
+            "insert into shop.features (id, product_id, feature) values (90, 2, 'New')",
+            &["product-2"],
+        ),
+        (
+            "update shop.styles set sale_price = 1 where id = 20",
+            &["product-1"],
+        ),
+        (
+            "update shop.skus set quantity = 0 where id = 40",
+            &["product-2"],
+        ),
+        ("delete from shop.photos where id = 31", &["product-1"]),
+        (
+            "insert into shop.related (id, product_id, related_id) values (90, 2, 3)",
+            &["product-2"],
+        ),
+        (
+            "insert into shop.products (id, name, slogan, description, category, default_price) values (4, '', '', '', '', 1)",
+            &["product-4", "product-ids", "products"],
+        ),
+        (
+            "delete from shop.products where id = 3",
+            &["product-3", "product-ids", "products"],
+        ),
+    ] {
+        let groups = groups_of_plain_sql(&app, edit).await;
+        let groups: Vec<_> = groups.iter().map(String::as_str).collect();
+        assert_eq!(groups, expected, "{edit}");
+    }
+}
+
+#[tokio::test]
 async fn a_replay_has_a_token_of_a_later_transaction_and_what_caches_do_not_see_has_none() {
     let app = app().await;
     let fields = [

@@ -60,6 +60,9 @@ pub(crate) fn migrate(owner_url: String) {
     migrated.join().unwrap().expect("the schema applies");
 }
 
+/// A setting of tests alone: the database must keep what it acknowledges, as it must in production.
+pub(crate) const STRICT: &str = "(strict)";
+
 /// The settings of a test, with more of them.
 pub(crate) fn config(database_url: &str, more: &[&str]) -> Config {
     let fixed = [
@@ -80,9 +83,11 @@ pub(crate) fn config(database_url: &str, more: &[&str]) -> Config {
     let name = |flag: &str| flag.split('=').next().unwrap_or_default().to_owned();
     let own: Vec<_> = more.iter().map(|flag| name(flag)).collect();
     let kept = fixed.iter().filter(|flag| !own.contains(&name(flag)));
-    let Command::Run(config) = Cli::parse_from(kept.chain(more)).command else {
+    let more = more.iter().filter(|flag| **flag != STRICT);
+    let Command::Run(mut config) = Cli::parse_from(kept.chain(more)).command else {
         panic!("the command is run");
     };
+    config.allow_unsafe_durability = !own.contains(&STRICT.to_owned());
     config.check().expect("valid settings");
     *config
 }
