@@ -17,6 +17,7 @@ use crate::program::Program;
 use crate::running::sibling;
 
 const READY_LIMIT: Duration = Duration::from_secs(10);
+const UPGRADE_LIMIT: Duration = Duration::from_secs(30);
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
 /// A running gateway; stopped when dropped.
@@ -133,6 +134,21 @@ impl GatewayProcess {
         let mut client = Client::new(self.admin, ANSWER_LIMIT);
         let (_, text) = client.text(request.as_bytes())?;
         serde_json::from_str(&text).context("its status is no JSON")
+    }
+
+    /// Has a new process take over; the one that was started here then ends.
+    ///
+    /// # Errors
+    /// It does not take over.
+    pub fn upgrade(&self) -> Result<()> {
+        let request = format!(
+            "POST /upgrade HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+            self.token
+        );
+        let mut client = Client::new(self.admin, UPGRADE_LIMIT);
+        let (_, text) = client.text(request.as_bytes())?;
+        ensure!(text.contains("\"pid\""), "no upgrade: {text}");
+        Ok(())
     }
 
     /// Requests that it has sent to origins since it was started.

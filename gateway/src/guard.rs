@@ -12,7 +12,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderName, HeaderValue, StatusCode};
 use parking_lot::Mutex;
 use pingora::apps::ServerApp;
-use pingora::protocols::Stream;
+use pingora::protocols::{ALPN, Stream};
 use pingora::server::ShutdownWatch;
 use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
@@ -36,6 +36,9 @@ pub struct Bounds {
     pub header_timeout: Duration,
     /// How long a connection may be idle between two requests.
     pub keepalive_timeout: Duration,
+    /// How long an idle connection stays when the gateway is told to stop: a request that comes on it is answered, and told
+    /// that the connection ends.
+    pub idle_drain: Duration,
 }
 
 /// A proxy behind the connection layer.
@@ -79,6 +82,10 @@ impl<A: ServerApp + Send + Sync + 'static> ServerApp for Guarded<A> {
             refuse(stream, &self.refusal).await;
             return None;
         };
+        if matches!(stream.selected_alpn_proto(), Some(ALPN::H2)) {
+            // Its requests run beside each other, and have the bounds of `http2_options`.
+            return self.app.process_new(stream, shutdown).await;
+        }
         let connection = Arc::new(Connection::new(self.bounds, Instant::now()));
         let stream = Box::new(Dated::new(stream, connection.next_date.clone()));
         let serve = CONNECTION.scope(
@@ -93,6 +100,7 @@ impl<A: ServerApp + Send + Sync + 'static> ServerApp for Guarded<A> {
     }
 
     async fn cleanup(&self) {
+        tokio::time::sleep(self.bounds.idle_drain).await;
         self.app.cleanup().await;
     }
 }
@@ -212,6 +220,7 @@ mod tests {
         connections_max: 2,
         header_timeout: Duration::from_secs(10),
         keepalive_timeout: Duration::from_secs(50),
+        idle_drain: Duration::from_secs(1),
     };
 
     #[test]

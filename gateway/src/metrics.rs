@@ -1,5 +1,8 @@
 //! Counters, registered once and counted by handles.
 
+mod observed;
+mod routes;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
@@ -15,8 +18,15 @@ const LATENCY_BOUNDS_SECONDS: [f64; 12] = [
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.0, 10.0,
 ];
 
+pub use observed::{Look, Observed};
+pub use routes::RouteMetrics;
+
 /// What the gateway counts.
 pub struct Metrics {
+    /// Requests by configured route.
+    pub routes: RouteMetrics,
+    /// What other parts count.
+    pub observed: Observed,
     registry: Registry,
     results: [IntCounter; CacheResult::ALL.len()],
     statuses: [IntCounter; STATUS_CLASSES.len()],
@@ -54,7 +64,13 @@ impl CacheResult {
         (Self::Bypass, "bypass"),
     ];
 
-    fn of(phase: CachePhase) -> Self {
+    /// Its name in metrics and logs.
+    pub fn name(self) -> &'static str {
+        Self::ALL[self as usize].1
+    }
+
+    /// What Pingora's cache says of itself at the end of a request.
+    pub fn of(phase: CachePhase) -> Self {
         match phase {
             CachePhase::Hit => Self::Hit,
             CachePhase::Stale | CachePhase::StaleUpdating => Self::Stale,
@@ -105,6 +121,8 @@ impl Metrics {
         let connections_gauge = IntGauge::new("gateway_connections", "Client connections now")?;
         registry.register(Box::new(connections_gauge.clone()))?;
         Ok(Self {
+            routes: RouteMetrics::new(&registry)?,
+            observed: Observed::new(&registry)?,
             results: CacheResult::ALL.map(|(_, name)| results.with_label_values(&[name])),
             statuses: STATUS_CLASSES.map(|name| statuses.with_label_values(&[name])),
             latency,

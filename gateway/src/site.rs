@@ -24,6 +24,8 @@ pub struct Site {
     loaderio_tokens: Vec<String>,
     /// The accepted tokens; `None` when any request passes.
     tokens: Option<Tokens>,
+    /// Every URL is https: port 443 goes without saying.
+    is_encrypted: bool,
 }
 
 /// A URL that a purge names.
@@ -64,6 +66,7 @@ impl Site {
             hosts: config.http.hosts.iter().cloned().collect(),
             loaderio_tokens: config.loadtest.loaderio_tokens.clone(),
             tokens: read_tokens(config)?,
+            is_encrypted: config.tls.is_some(),
         })
     }
 
@@ -129,12 +132,24 @@ impl Site {
             }
             (None, _) => return Err(bad()),
         };
-        let host = key::canonical_host("http", raw).map_err(|_| bad())?;
+        let host = self.canonical_host(raw).map_err(|_| bad())?;
         if self.hosts.is_empty() || self.hosts.contains(&host) {
             Ok(host)
         } else {
             Err(bad())
         }
+    }
+
+    /// The one spelling of a host that a request, a URL or a `Location` names.
+    ///
+    /// # Errors
+    /// A host that is none.
+    pub fn canonical_host(&self, raw: &str) -> Result<String, key::BadHost> {
+        let mut host = key::canonical_host("http", raw)?;
+        if self.is_encrypted && host.ends_with(":443") {
+            host.truncate(host.len() - ":443".len());
+        }
+        Ok(host)
     }
 
     /// The loader.io token that a path asks for: `/<token>` with nothing, `/`, `.txt` or `.html` behind it.
@@ -164,7 +179,7 @@ impl Site {
         };
         let host = match &self.host {
             Some(host) => host.clone(),
-            None => key::canonical_host("http", authority.as_str())?,
+            None => self.canonical_host(authority.as_str())?,
         };
         let target = self.resolve(uri.path(), uri.query())?;
         Ok(Named::Key(Box::new(Key::new(
@@ -204,7 +219,7 @@ impl Site {
         };
         let host = match &self.host {
             Some(host) => host.clone(),
-            None => key::canonical_host("http", authority.as_str())?,
+            None => self.canonical_host(authority.as_str())?,
         };
         Ok(NamedPrefix {
             host: Some(host),

@@ -24,6 +24,15 @@ pub struct Admin {
     /// A file whose first line is the bearer token; required unless `listen` is a loopback address.
     #[schemars(example = "/etc/gateway/admin.token")]
     pub token_file: Option<PathBuf>,
+    /// A variable of the environment that holds the bearer token, instead of the file.
+    #[schemars(example = &"GATEWAY_ADMIN_TOKEN")]
+    pub token_env: Option<String>,
+    /// A file whose first line is a token for the calls that change nothing.
+    #[schemars(example = "/etc/gateway/read.token")]
+    pub read_token_file: Option<PathBuf>,
+    /// A variable of the environment that holds that token, instead of the file.
+    #[schemars(example = &"GATEWAY_READ_TOKEN")]
+    pub read_token_env: Option<String>,
 }
 
 impl Default for Admin {
@@ -31,6 +40,9 @@ impl Default for Admin {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8081)),
             token_file: None,
+            token_env: None,
+            read_token_file: None,
+            read_token_env: None,
         }
     }
 }

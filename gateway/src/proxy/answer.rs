@@ -97,6 +97,10 @@ impl Gateway {
             let token = Bytes::copy_from_slice(token.as_bytes());
             return self.answer_text(session, ctx, token).await;
         }
+        if self.redirect(session, ctx).await? {
+            return Ok(true);
+        }
+        let req = session.req_header();
         if req.method == Method::OPTIONS && self.cors.is_some() {
             return self.answer_preflight(session, ctx).await;
         }
@@ -104,7 +108,7 @@ impl Gateway {
             let problem = Problem::new(StatusCode::UNAUTHORIZED, "A known token is required.");
             return self.refuse(session, ctx, &problem, true).await;
         }
-        match self.site.resolve(path, req.uri.query()) {
+        match self.site.resolve(req.uri.path(), req.uri.query()) {
             Ok(target) if self.passes(&req.method) => ctx.target = Some(target),
             Ok(target) => return self.refuse_method(session, ctx, &target).await,
             Err(bad) => {
@@ -268,7 +272,7 @@ impl Gateway {
     }
 
     /// Sends an answer of the gateway's own, which nobody may keep.
-    async fn send_own(
+    pub(super) async fn send_own(
         &self,
         session: &mut Session,
         ctx: &Context,
@@ -326,7 +330,7 @@ impl Gateway {
             Some(ip) => upstream.insert_header(&X_FORWARDED_FOR, ip.to_string())?,
             None => drop(upstream.remove_header(&X_FORWARDED_FOR)),
         }
-        upstream.insert_header(&X_FORWARDED_PROTO, "http")?;
+        upstream.insert_header(&X_FORWARDED_PROTO, self.scheme())?;
         match session.req_header().headers.get(header::HOST) {
             Some(host) => upstream.insert_header(&X_FORWARDED_HOST, host.clone())?,
             None => drop(upstream.remove_header(&X_FORWARDED_HOST)),

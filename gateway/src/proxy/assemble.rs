@@ -7,6 +7,7 @@ use pingora::upstreams::peer::{HttpUpstreamRequestPolicy, PeerOptions};
 
 use super::Gateway;
 use super::keep::{self, CacheParts};
+use crate::access_log::AccessLog;
 use crate::balance::Pool;
 use crate::coherence::{Coherence, Peers};
 use crate::config::{Config, Mode, Upstream};
@@ -27,6 +28,8 @@ pub struct Traces {
     pub journal: Arc<Journal>,
     /// The last refusals to keep an answer.
     pub refusals: Arc<Refusals>,
+    /// The access log, if there is one.
+    pub access_log: Option<Arc<AccessLog>>,
 }
 
 /// What is known of the data behind the origins, and of the origins themselves.
@@ -53,8 +56,7 @@ impl Gateway {
         let encodings = keep::encodings(&config);
         Ok(Self {
             rules: keep::rules(&config),
-            encoder: Encoder::start(Arc::clone(&store), encodings.bytes_min)
-                .context("starting the encoder")?,
+            encoder: Encoder::start(Arc::clone(&store)).context("starting the encoder")?,
             encodings,
             cors: config
                 .cors
@@ -69,11 +71,57 @@ impl Gateway {
             metrics: traces.metrics,
             journal: traces.journal,
             refusals: traces.refusals,
+            access_log: traces.access_log,
             peers: strict(&config).map(Peers::new),
             coherence: knowledge.coherence,
             releases: knowledge.releases,
             config,
         })
+    }
+}
+
+impl Gateway {
+    /// A gateway with other settings over the same store, origins and memory.
+    ///
+    /// # Errors
+    /// CORS values that are no header values, or a token file that cannot be used.
+    pub fn renewed(&self, config: Config) -> anyhow::Result<Self> {
+        let config = Arc::new(config);
+        let cors = config.cors.as_ref().map(cors::Answers::compile);
+        Ok(Self {
+            site: Arc::new(Site::new(&config)?),
+            rules: keep::rules(&config),
+            encodings: keep::encodings(&config),
+            encoder: self.encoder.clone(),
+            cors: cors.transpose()?,
+            store: Arc::clone(&self.store),
+            pool: Arc::clone(&self.pool),
+            peer_options: peer_options(&config.upstream),
+            metrics: Arc::clone(&self.metrics),
+            journal: Arc::clone(&self.journal),
+            refusals: Arc::clone(&self.refusals),
+            access_log: self.access_log.clone(),
+            cache: self.cache,
+            coherence: self.coherence.clone(),
+            peers: strict(&config).map(Peers::new),
+            releases: self.releases.clone(),
+            config,
+        })
+    }
+
+    /// Hands the shared parts the settings that are theirs.
+    pub(super) fn configure_shared(&self) {
+        self.cache.configure(&self.config);
+    }
+
+    /// The settings it was made from.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// How it reads targets, hosts and tokens.
+    pub fn site(&self) -> &Site {
+        &self.site
     }
 }
 

@@ -113,8 +113,7 @@ impl Gateway {
             location.into()
         } else {
             let uri: http::Uri = location.parse().ok()?;
-            let named =
-                crate::policy::key::canonical_host("http", uri.authority()?.as_str()).ok()?;
+            let named = self.site.canonical_host(uri.authority()?.as_str()).ok()?;
             (named == host)
                 .then(|| {
                     uri.path_and_query()

@@ -2,6 +2,7 @@
 
 mod support;
 
+mod access_log;
 mod admin;
 mod auth;
 mod balance;
@@ -24,15 +25,19 @@ mod invalidate;
 mod key;
 mod limits;
 mod loaderio;
+mod operate;
 mod purge;
 mod queue;
 mod race;
 mod range;
 mod readme;
 mod release;
+mod reload;
 mod shutdown;
 mod smuggling;
 mod stale;
 mod targeted;
+mod tls;
 mod uncacheable;
+mod upgrade;
 mod validate;
