@@ -14,6 +14,7 @@ pub mod groups;
 pub mod key;
 pub mod loadtest;
 pub mod range;
+pub mod reference;
 pub mod request;
 pub mod route;
 #[cfg(test)]

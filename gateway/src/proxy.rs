@@ -108,6 +108,7 @@ impl ProxyHttp for Proxy {
         ctx.request_id = gateway.metrics.next_request_id();
         let answered = gateway.admit(session, ctx).await?;
         if !answered {
+            refresh::drop_credentials(session);
             gateway.meet_tokens(session, ctx).await;
         }
         Ok(answered)

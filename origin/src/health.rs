@@ -36,6 +36,7 @@ async fn problems(state: &AppState) -> Result<Vec<String>, Error> {
         return Ok(vec!["shutting down".into()]);
     }
     // Replicas are no condition: the primary answers for them.
+    db::are_read(state.db.reads()).await?;
     db::problems(&mut state.db.read_primary().await?).await
 }
 

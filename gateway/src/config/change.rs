@@ -73,6 +73,11 @@ fn compare(path: &str, one: &Value, other: &Value, found: &mut Vec<String>) {
         found.push(path.to_owned());
         return;
     };
+    // A duration is one value, whatever it consists of.
+    if one.contains_key("nanos") {
+        found.push(path.to_owned());
+        return;
+    }
     for (name, value) in one {
         let path = if path.is_empty() {
             name.clone()

@@ -316,6 +316,7 @@ impl Gateway {
             None => upstream.set_raw_path(target.path.as_bytes())?,
         }
         self.ask_after(upstream, ctx)?;
+        self.restore_tags(upstream)?;
         for name in OVERRIDES
             .iter()
             .chain([&FORWARDED, &surrogate::SURROGATE_CAPABILITY])

@@ -138,6 +138,11 @@ impl Gateway {
             let expired_at = SystemTime::now().checked_sub(out_since);
             return is_fresh.then_some(ForcedFreshness::ForceExpiredServeStale { expired_at });
         }
+        if ctx.standing.presents && object.expired().is_some() {
+            // It may be from before a write that the request names.
+            ctx.bypass = Some(Bypass::Unseen);
+            return Some(ForcedFreshness::ForceMiss);
+        }
         let may_be_stale = is_fresh || !freshness.must_revalidate;
         if !may_be_stale || ctx.demand != Demand::default() {
             return None;

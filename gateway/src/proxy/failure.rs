@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use pingora::proxy::{FailToProxy, Session};
 use pingora::{Error, ErrorSource, ErrorType};
 
-use super::{Context, Gateway, interim};
+use super::{Context, Gateway, interim, refresh};
 use crate::balance::Outcome;
 use crate::error::{self, Problem};
 
@@ -79,6 +79,9 @@ impl Gateway {
     ) -> bool {
         if let Some(status) = error.and_then(error::status) {
             self.note_failure(ctx, status);
+        }
+        if error.is_none() && refresh::needs_credentials(session, &self.rules.vary) {
+            return false; // it is validated with them
         }
         if error.is_none() && session.cache.is_cache_lock_writer() {
             ctx.standing.spend(); // the refresh that begins now asks in its place

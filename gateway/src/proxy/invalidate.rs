@@ -1,6 +1,5 @@
 //! What a write makes invalid (RFC 9111 section 4.4, RFC 9875 section 3): before its answer is sent on.
 
-use std::borrow::Cow;
 use std::time::SystemTime;
 
 use http::{HeaderMap, Method, header};
@@ -9,8 +8,9 @@ use pingora::proxy::Session;
 
 use super::{Context, Gateway};
 use crate::coherence::Token;
-use crate::policy::groups;
 use crate::policy::key::Key;
+use crate::policy::route::Target;
+use crate::policy::{groups, reference};
 use crate::purge::{Cause, Mode, Scope, Sequence};
 use crate::store::Order;
 
@@ -51,7 +51,7 @@ impl Gateway {
             &target.path,
             target.query.as_deref(),
         )];
-        keys.extend(self.located(&resp.headers, &host));
+        keys.extend(self.located(&resp.headers, target, &host));
         let invalidated = groups::invalidated(&resp.headers, &self.rules.tags);
         let names_groups = invalidated
             .as_ref()
@@ -100,32 +100,25 @@ impl Gateway {
     }
 
     /// The keys of `Location` and `Content-Location`, if they are on the same host.
-    fn located(&self, headers: &HeaderMap, host: &str) -> Vec<Key> {
+    fn located(&self, headers: &HeaderMap, target: &Target, host: &str) -> Vec<Key> {
         [header::LOCATION, header::CONTENT_LOCATION]
             .iter()
             .filter_map(|name| headers.get(name)?.to_str().ok())
-            .filter_map(|location| self.same_host(location, host))
+            .filter_map(|location| self.same_host(location, target, host))
             .collect()
     }
 
-    fn same_host(&self, location: &str, host: &str) -> Option<Key> {
-        let path: Cow<'_, str> = if location.starts_with('/') && !location.starts_with("//") {
-            location.into()
-        } else {
-            let uri: http::Uri = location.parse().ok()?;
-            let named = self.site.canonical_host(uri.authority()?.as_str()).ok()?;
-            (named == host)
-                .then(|| {
-                    uri.path_and_query()
-                        .map(|target| target.as_str().to_owned())
-                })??
-                .into()
-        };
-        let (path, query) = match path.split_once('?') {
-            Some((path, query)) => (path, Some(query)),
-            None => (&*path, None),
-        };
-        let target = self.site.resolve(path, query).ok()?;
+    fn same_host(&self, location: &str, target: &Target, host: &str) -> Option<Key> {
+        let named = reference::resolve(&target.path, target.query.as_deref(), location)?;
+        if let Some(authority) = named.authority
+            && self.site.canonical_host(authority).ok()? != host
+        {
+            return None;
+        }
+        let target = self
+            .site
+            .resolve(&named.path, named.query.as_deref())
+            .ok()?;
         Some(Key::new(
             "http",
             host,

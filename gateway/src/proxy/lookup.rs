@@ -11,6 +11,7 @@ use pingora_cache::key::HashBinary;
 use pingora_cache::{CacheKey, CacheMeta, CacheOptionOverrides, ForcedFreshness, HitHandler};
 
 use super::storage::Stored;
+use super::uncacheable::Credentials;
 use super::{Context, Gateway};
 use crate::error::Problem;
 use crate::policy::key::Key;
@@ -80,6 +81,9 @@ impl Gateway {
         if let Some(pinned) = ctx.pinned.take() {
             cache_key.extensions.insert(pinned);
         }
+        cache_key
+            .extensions
+            .insert(Credentials::of(&session.req_header().headers));
         ctx.key = Some(Arc::new(key));
         Ok(cache_key)
     }

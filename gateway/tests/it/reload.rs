@@ -1,9 +1,10 @@
 //! Settings that change while requests run: whole or not at all, and no request notices.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use crate::support::{Answer, FakeOrigin, Gate, Gateway, Reply, Request, get, until};
+use crate::support::{Answer, Client, FakeOrigin, Gate, Gateway, Reply, Request, get, until};
 
 const RELOADS: usize = 100;
 const BROKEN_EVERY: usize = 5;
@@ -23,6 +24,46 @@ fn name_in(answer: &Answer) -> String {
     status.split(';').next().unwrap_or_default().to_owned()
 }
 
+/// What the clients share.
+#[derive(Default)]
+struct Load {
+    is_over: AtomicBool,
+    answered: AtomicU64,
+}
+
+/// Asks until the load is over, on one connection or on a new one each time; the names that the cache had meanwhile.
+async fn ask(client: Client, load: Arc<Load>, keeps_connection: bool) -> BTreeSet<String> {
+    let mut kept = client.connect().await;
+    let mut names = BTreeSet::new();
+    for turn in 0.. {
+        if load.is_over.load(Ordering::Relaxed) {
+            break;
+        }
+        let target = if turn % 3 == 0 { "/passed" } else { "/kept" };
+        let answer = if keeps_connection {
+            kept.send(&get(target)).await
+        } else {
+            client.get(target).await
+        };
+        assert_eq!(answer.status, 200, "{answer:#?}");
+        assert_eq!(answer.text(), &target[1..]);
+        names.insert(name_in(&answer));
+        load.answered.fetch_add(1, Ordering::Relaxed);
+    }
+    names
+}
+
+fn assert_refused(answer: &Answer) {
+    assert_eq!(answer.status, 422, "{answer:#?}");
+    let problems = answer.json()["problems"].to_string();
+    for told in [
+        "gateway.toml:2:1: cache.naem: no such setting; did you mean `name`?",
+        "gateway.toml:4:16: limits.read_timeout",
+    ] {
+        assert!(problems.contains(told), "{problems}");
+    }
+}
+
 #[tokio::test]
 async fn a_hundred_reloads_under_load_of_which_one_in_five_is_broken_fail_no_request() {
     let origin = FakeOrigin::start(|received| {
@@ -34,35 +75,9 @@ async fn a_hundred_reloads_under_load_of_which_one_in_five_is_broken_fail_no_req
     })
     .await;
     let gateway = Gateway::with(&[&origin], &named("first")).await;
-    let (stop, asked) = (
-        Arc::new(AtomicBool::new(false)),
-        Arc::new(AtomicU64::new(0)),
-    );
+    let load = Arc::<Load>::default();
     let clients: Vec<_> = (0..CLIENTS)
-        .map(|number| {
-            let (client, stop, asked) = (gateway.client(), Arc::clone(&stop), Arc::clone(&asked));
-            tokio::spawn(async move {
-                // Half of them keep their connection, half make a new one each time.
-                let mut kept = client.connect().await;
-                let mut names = std::collections::BTreeSet::new();
-                for turn in 0.. {
-                    if stop.load(Ordering::Relaxed) {
-                        break;
-                    }
-                    let target = if turn % 3 == 0 { "/passed" } else { "/kept" };
-                    let answer = if number % 2 == 0 {
-                        kept.send(&get(target)).await
-                    } else {
-                        client.get(target).await
-                    };
-                    assert_eq!(answer.status, 200, "{answer:#?}");
-                    assert_eq!(answer.text(), &target[1..]);
-                    names.insert(name_in(&answer));
-                    asked.fetch_add(1, Ordering::Relaxed);
-                }
-                names
-            })
-        })
+        .map(|number| tokio::spawn(ask(gateway.client(), Arc::clone(&load), number % 2 == 0)))
         .collect();
     for turn in 1..=RELOADS {
         let is_broken = turn % BROKEN_EVERY == 0;
@@ -71,28 +86,21 @@ async fn a_hundred_reloads_under_load_of_which_one_in_five_is_broken_fail_no_req
         } else {
             named(&format!("turn-{turn}"))
         });
-        let before = asked.load(Ordering::Relaxed);
+        let before = load.answered.load(Ordering::Relaxed);
         let answer = reload(&gateway).await;
         if is_broken {
-            assert_eq!(answer.status, 422, "{answer:#?}");
-            let problems = answer.json()["problems"].to_string();
-            for told in [
-                "gateway.toml:2:1: cache.naem: no such setting; did you mean `name`?",
-                "gateway.toml:4:16: limits.read_timeout",
-            ] {
-                assert!(problems.contains(told), "{problems}");
-            }
+            assert_refused(&answer);
         } else {
             assert_eq!(answer.status, 200, "{answer:#?}");
             assert_eq!(answer.json()["changed"], serde_json::json!(["cache.name"]));
         }
         // Under load: between two reloads requests are answered.
         until("a request is answered", || async {
-            asked.load(Ordering::Relaxed) > before
+            load.answered.load(Ordering::Relaxed) > before
         })
         .await;
     }
-    stop.store(true, Ordering::Relaxed);
+    load.is_over.store(true, Ordering::Relaxed);
     let mut names = 0;
     for client in clients {
         names += client.await.expect("no request failed").len();

@@ -253,6 +253,52 @@ async fn a_refresh_carries_nobodys_credentials_and_no_body() {
 }
 
 #[tokio::test]
+async fn where_no_routes_are_configured_a_refresh_carries_nobodys_credentials_either() {
+    let asked = AtomicUsize::new(0);
+    let origin = FakeOrigin::start(move |_| match asked.fetch_add(1, Ordering::SeqCst) {
+        0 => stale("old", "public, stale-while-revalidate=3600"),
+        _ => Reply::fresh("new"),
+    })
+    .await;
+    let gateway = Gateway::general(&[&origin]).await;
+    let client = gateway.client();
+    let signed_in = get("/page")
+        .header("Authorization", "Bearer t")
+        .header("Cookie", "id=1");
+    assert_eq!(client.send(&signed_in).await.text(), "old");
+    assert_eq!(origin.last().header("authorization"), Some("Bearer t"));
+    assert_eq!(client.send(&signed_in).await.text(), "old");
+    until("the refresh is kept", || async {
+        client.get("/page").await.text() == "new"
+    })
+    .await;
+    let refresh = origin.last();
+    for field in ["cookie", "authorization"] {
+        assert_eq!(refresh.header(field), None, "{refresh:#?}");
+    }
+    assert_eq!(origin.count(), 2);
+}
+
+#[tokio::test]
+async fn what_was_chosen_by_a_clients_credentials_is_validated_with_them() {
+    for field in ["cookie", "authorization"] {
+        let asked = AtomicUsize::new(0);
+        let origin = FakeOrigin::start(move |_| match asked.fetch_add(1, Ordering::SeqCst) {
+            0 => stale("old", "public, stale-while-revalidate=3600").header("Vary", field),
+            _ => Reply::fresh("new").header("Vary", field),
+        })
+        .await;
+        let gateway = Gateway::general(&[&origin]).await;
+        let known = get("/page").header(field, "a");
+        gateway.client().send(&known).await;
+        let answer = gateway.client().send(&known).await;
+        assert_eq!(answer.text(), "new", "{field}: {answer:#?}");
+        assert_eq!(origin.last().header(field), Some("a"));
+        assert_eq!(origin.count(), 2);
+    }
+}
+
+#[tokio::test]
 async fn beyond_its_window_a_stale_answer_is_waited_for() {
     let asked = AtomicUsize::new(0);
     let origin = FakeOrigin::start(move |_| match asked.fetch_add(1, Ordering::SeqCst) {

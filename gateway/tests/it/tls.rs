@@ -267,7 +267,7 @@ const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
-/// GET https://shop.test/reset, by HPACK: three names of the static table, and the host as a literal (RFC 7541).
+/// GET of `/reset` at shop.test, by HPACK: three names of the static table, and the host as a literal (RFC 7541).
 fn header_block() -> Vec<u8> {
     let mut block = vec![0x82, 0x87, 0x04, 6];
     block.extend(b"/reset");

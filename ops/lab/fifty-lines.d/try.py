@@ -102,8 +102,7 @@ def main():
         wait_for("the gateway serves", edge.is_up)
         wait_for("a page is kept for as long as nothing changes", lambda: edge.is_hit("/books/7"))
         assert edge.get("/books/7")[0]["title"] == "Volume 7"
-        edge.get("/books/8")
-        assert edge.is_hit("/books/8") and edge.is_hit("/books")
+        wait_for("the others are kept too", lambda: edge.is_hit("/books/8") and edge.is_hit("/books"))
         delays = []
         for number in range(CHANGES):
             title = f"Volume 7, edition {number}"
@@ -115,7 +114,7 @@ def main():
             delays.append((time.perf_counter() - committed) * 1e3)
             # Kept again, so that the next change has something to take out.
             wait_for("the new page is kept", lambda: edge.is_hit("/books/7"))
-            assert edge.is_hit("/books/8"), "a page that nothing was changed of was taken out"
+            assert "uri-miss" not in edge.get("/books/8")[1], "a page that nothing was changed of was taken out"
         wait_for("the list shows the last title", lambda: edge.get("/books")[0][6]["title"] == title)
         cursor.execute("insert into library.loans values (8, 'somebody')")
         wait_for("another table's row shows", lambda: edge.get("/books/8")[0]["lent"] == 1)

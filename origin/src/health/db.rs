@@ -3,15 +3,15 @@
 use sqlx::Row as _;
 
 use crate::{
-    database::{Conn, Statement},
+    database::{Conn, Reads, Statement},
     error::Result,
 };
 
 /// The statements of this module.
-pub static STATEMENTS: [&Statement; 2] = [&PROBLEMS, &DURABILITY];
+pub static STATEMENTS: [&Statement; 3] = [&PROBLEMS, &READS, &DURABILITY];
 
 /// Every table that a statement of this program names.
-pub const TABLES: [&str; 19] = [
+pub const TABLES: [&str; 24] = [
     "shop.products",
     "shop.product_counts",
     "shop.features",
@@ -22,6 +22,9 @@ pub const TABLES: [&str; 19] = [
     "shop.reviews",
     "shop.review_photos",
     "shop.review_meta",
+    "shop.review_ranks",
+    "shop.question_ranks",
+    "shop.ranked_products",
     "shop.characteristics",
     "shop.characteristic_reviews",
     "shop.questions",
@@ -31,6 +34,8 @@ pub const TABLES: [&str; 19] = [
     "service.interactions",
     "service.idempotency_keys",
     "coherence.outbox",
+    "coherence.rotation",
+    "coherence.incarnation",
 ];
 
 /// A table that is missing, a trigger that is missing or disabled, a database that takes no writes.
@@ -44,13 +49,23 @@ static PROBLEMS: Statement = Statement::new(
        from coherence.missing_triggers() as missing
       union all
      select 'the database is read-only'
-      where pg_is_in_recovery()",
+      where current_setting('transaction_read_only')::bool",
 );
 
 /// What keeps this origin from serving, each in a few words.
 pub async fn problems(conn: &mut Conn) -> Result<Vec<String>> {
     let rows = PROBLEMS.call().bind(&TABLES[..]).rows(conn).await?;
     rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+}
+
+static READS: Statement = Statement::new("health.reads", "select 1");
+
+/// Whether reads, which have connections of their own, are answered.
+///
+/// # Errors
+/// If they are not.
+pub async fn are_read(reads: &Reads) -> Result<()> {
+    reads.rows(&READS, &[]).await.map(drop)
 }
 
 static DURABILITY: Statement = Statement::new(

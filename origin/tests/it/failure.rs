@@ -213,6 +213,9 @@ async fn a_database_that_takes_no_writes_is_503_and_still_read() {
     .await;
     assert_unavailable(&app.put("/reviews/5/helpful").await);
     assert_eq!(app.get("/reviews?product_id=2").await.status, 200);
+    let ready = app.get_private("/readyz").await;
+    assert_eq!(ready.status, 503);
+    assert_eq!(ready.text(), "the database is read-only");
 }
 
 #[tokio::test(flavor = "multi_thread")]

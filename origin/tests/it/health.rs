@@ -30,6 +30,11 @@ async fn a_missing_or_disabled_trigger_or_a_missing_table_makes_it_unready() {
             "no table service.cart_items",
             "alter table service.moved rename to cart_items",
         ),
+        (
+            "alter table shop.review_ranks rename to moved",
+            "no table shop.review_ranks",
+            "alter table shop.moved rename to review_ranks",
+        ),
     ] {
         app.sql(breaking).await;
         let unready = app.get_private("/readyz").await;

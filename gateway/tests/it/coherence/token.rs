@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::{asked_after, caught_up, following, pages, write};
-use crate::support::{FakeTail, Request, assert_hit, assert_miss, get};
+use super::{asked_after, caught_up, following, pages, standing, unleased, write};
+use crate::support::{FakeTail, Probes, Request, assert_hit, assert_miss, get, until};
 
 fn read(target: &str, token: &str) -> Request {
     get(target).header("Cache-Coherence-Token", token)
@@ -78,6 +78,32 @@ async fn tokens_make_the_origin_no_busier_than_the_bound() {
     let most = 2 + began.elapsed().as_secs() as usize;
     assert!(origin.count() <= 1 + most);
     assert_eq!(origin.count() - 1 + refused, 30);
+}
+
+#[tokio::test]
+async fn a_reader_with_a_token_is_not_given_what_everything_made_stale() {
+    let (origin, tail) = (pages().await, FakeTail::start("a").await);
+    let more = "lease = \"500ms\"\nfresh_without_lease = \"0s\"\nrevalidations_max = 1";
+    let gateway = following(&origin, &[&tail], more).await;
+    let client = gateway.client();
+    let token = tail.commit(&["g"]).to_string();
+    caught_up(&gateway, &tail).await;
+    client.get("/g").await;
+    client.get("/other").await;
+    tail.trim();
+    tail.cut();
+    tail.commit(&["x"]);
+    caught_up(&gateway, &tail).await;
+    assert_eq!(standing(&gateway).await["everything"]["reason"], "trimmed");
+    tail.probes(Probes::Refused);
+    unleased(&gateway).await;
+    until("there is no leave to ask the origin", || async {
+        let read = client.get("/other").await;
+        read.cache_status().ends_with("detail=no-lease-stale")
+    })
+    .await;
+    let answer = client.send(&read("/g", &token)).await;
+    assert!(answer.status == 503 || !answer.is_hit(), "{answer:#?}");
 }
 
 #[tokio::test]
