@@ -7,7 +7,9 @@ mod balance;
 mod check;
 mod file;
 mod kind;
+mod network;
 mod node;
+mod rewrite;
 mod route;
 mod section;
 
@@ -18,6 +20,7 @@ use std::path::{Path, PathBuf};
 pub use balance::{Algorithm, Ejection};
 use file::File;
 pub use kind::{Address, BadHost, ByteSize, canonical_host};
+pub use rewrite::RewriteRule;
 pub use route::{PARAMETERS_MAX, Parameter, ParameterKind, Route, Segment, segments};
 pub use section::{
     Admin, Auth, Cache, ClientDirectives, Cors, Health, Http, Limits, LoadTest, Node, Upstream,

@@ -9,7 +9,6 @@ pub mod balance;
 pub mod cli;
 pub mod client;
 pub mod config;
-pub mod dated;
 pub mod encode;
 pub mod error;
 pub mod explain;

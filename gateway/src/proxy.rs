@@ -2,6 +2,7 @@
 
 mod answer;
 mod assemble;
+mod client;
 mod context;
 mod encoded;
 mod failure;
@@ -60,6 +61,8 @@ pub struct Gateway {
     store: Arc<Store>,
     pool: Arc<Pool>,
     peer_options: PeerOptions,
+    /// What each client may send; none without a limit.
+    clients: Option<guard::Clients>,
     metrics: Arc<Metrics>,
     journal: Arc<Journal>,
     refusals: Arc<Refusals>,
@@ -147,9 +150,12 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         body: &mut Option<Bytes>,
-        _end_of_stream: bool,
+        end_of_stream: bool,
         ctx: &mut Context,
     ) -> Result<()> {
+        if end_of_stream {
+            guard::body_arrived();
+        }
         self.pass_body(session, body, ctx)
     }
 

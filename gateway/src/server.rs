@@ -19,7 +19,7 @@ use crate::admin::{Admin, AdminService, Token};
 use crate::balance::{HealthChecks, Pool, Resolver, places};
 use crate::client::default_token_file;
 use crate::config::Config;
-use crate::guard::{Bounds, Guarded};
+use crate::guard::{Bounds, Guarded, Times, raise_limit};
 use crate::metrics::Metrics;
 use crate::policy::cors::Answers;
 use crate::proxy::{Gateway, Traces};
@@ -35,6 +35,7 @@ use crate::store::{Limits, Store};
 /// A listener that cannot be bound, an origin's name that does not resolve, a token file that cannot be used.
 pub fn build(config: Config) -> Result<Server> {
     let config = Arc::new(config);
+    raise_limit();
     probe(config.listen)?;
     let site = Arc::new(Site::new(&config)?);
     let metrics = Arc::new(Metrics::new()?);
@@ -72,11 +73,9 @@ pub fn build(config: Config) -> Result<Server> {
     );
     let proxy = guarded.app();
     let mut service = Service::new("gateway".to_owned(), guarded);
-    let buffers = L4BufferSettings::new(
-        config.limits.read_buffer.as_usize(),
-        config.limits.write_buffer.as_usize(),
-    );
-    service.add_listener(ListenerConfig::tcp(config.listen.to_string()).l4_buffer(buffers));
+    // The guard has buffers of its own, while there is something in them.
+    let unbuffered = L4BufferSettings::unbuffered();
+    service.add_listener(ListenerConfig::tcp(config.listen.to_string()).l4_buffer(unbuffered));
     server.add_service(service);
     add_watches(&mut server, &config, &pool)?;
     if let Some(settings) = &config.admin {
@@ -122,10 +121,19 @@ fn http_options(config: &Config) -> HttpServerOptions {
 }
 
 fn bounds(config: &Config) -> Bounds {
+    let limits = &config.limits;
     Bounds {
-        connections_max: config.limits.connections_max,
-        header_timeout: config.limits.header_timeout,
-        keepalive_timeout: config.limits.keepalive_timeout,
+        connections_max: limits.connections_max,
+        write_buffer: limits.write_buffer.as_usize(),
+        times: Times {
+            header: limits.header_timeout,
+            keepalive: limits.keepalive_timeout,
+            slack: limits.rate_slack,
+            read_rate_min: limits.read_rate_min.0,
+            write_rate_min: limits.write_rate_min.0,
+        },
+        // What comes in this time has as much left to be answered.
+        linger: limits.shutdown_grace / 2,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Puts the proxy together from its configuration and from what requests share.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::Context as _;
 use pingora::upstreams::peer::{HttpUpstreamRequestPolicy, PeerOptions};
@@ -8,8 +9,9 @@ use pingora::upstreams::peer::{HttpUpstreamRequestPolicy, PeerOptions};
 use super::Gateway;
 use super::keep::{self, CacheParts};
 use crate::balance::Pool;
-use crate::config::{Config, Upstream};
+use crate::config::{Config, Limits, Upstream};
 use crate::encode::Encoder;
+use crate::guard::Clients;
 use crate::metrics::Metrics;
 use crate::policy::cors;
 use crate::purge::Journal;
@@ -55,12 +57,24 @@ impl Gateway {
             store,
             pool,
             peer_options: peer_options(&config.upstream),
+            clients: clients(&config.limits),
             metrics: traces.metrics,
             journal: traces.journal,
             refusals: traces.refusals,
             config,
         })
     }
+}
+
+fn clients(limits: &Limits) -> Option<Clients> {
+    let rate = limits.client_rate.filter(|rate| *rate > 0)?;
+    let secret = getrandom::u64().unwrap_or_default();
+    Some(Clients::new(
+        rate,
+        limits.client_burst,
+        Instant::now(),
+        secret,
+    ))
 }
 
 fn peer_options(upstream: &Upstream) -> PeerOptions {

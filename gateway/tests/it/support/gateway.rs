@@ -214,6 +214,15 @@ impl Gateway {
             * 1024
     }
 
+    /// Leaves the process only so many descriptors.
+    pub(crate) fn limit_descriptors(&self, count: usize) {
+        let limited = Command::new("prlimit")
+            .arg(format!("--pid={}", self.child.id()))
+            .arg(format!("--nofile={count}:{count}"))
+            .status();
+        assert!(limited.expect("the prlimit program").success());
+    }
+
     /// Asks the process to stop.
     pub(crate) fn terminate(&self) {
         let sent = Command::new("kill")
