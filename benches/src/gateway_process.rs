@@ -40,6 +40,18 @@ impl GatewayProcess {
         settings: &str,
         variables: &[(String, String)],
     ) -> Result<Self> {
+        Self::before_all(&[origin], settings, variables)
+    }
+
+    /// The same before several origins.
+    ///
+    /// # Errors
+    /// As those of [`before`](Self::before).
+    pub fn before_all(
+        origins: &[SocketAddr],
+        settings: &str,
+        variables: &[(String, String)],
+    ) -> Result<Self> {
         let binary = sibling("gateway")?;
         let dir = tempfile::tempdir()?;
         let (config, token) = (dir.path().join("gateway.toml"), dir.path().join("token"));
@@ -47,12 +59,17 @@ impl GatewayProcess {
         let (public, admin) = (Reserved::any()?, Reserved::any()?);
         let (public, admin) = (public.release(), admin.release());
         let (token_file, variables) = (token.clone(), variables.to_vec());
+        let origins = origins.to_vec();
         let mut program = Program::start(&dir.path().join("log"), move || {
             let mut command = Command::new(&binary);
             command
                 .args(["run", "--listen", &public.to_string()])
                 .args(["--admin", &admin.to_string()])
-                .args(["--upstream", &origin.to_string()])
+                .args(
+                    origins
+                        .iter()
+                        .flat_map(|origin| ["--upstream".to_owned(), origin.to_string()]),
+                )
                 .arg("--admin-token-file")
                 .arg(&token_file)
                 .arg("--config")

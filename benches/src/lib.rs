@@ -14,6 +14,7 @@ pub mod outage;
 pub mod paced;
 pub mod pgbench;
 pub mod program;
+pub mod queued;
 pub mod report;
 pub mod running;
 pub mod scripted;
