@@ -6,6 +6,14 @@ grant select, insert, update, delete on all tables in schema service to atelier_
 grant select on coherence.rotation, coherence.mapping, coherence.incarnation to atelier_app;
 grant select, insert on coherence.outbox to atelier_app;
 
+-- What Postgres grants to everybody of its own accord: temporary tables, and before version 15 tables in schema public.
+revoke create on schema public from public;
+do $$
+begin
+  execute format('revoke temporary on database %I from public', current_database());
+end
+$$;
+
 do $$
 begin
   execute format('grant usage on schema %I to atelier_app', current_schema());

@@ -20,6 +20,8 @@ pub struct Client {
     timeout: Duration,
     connection: Option<(TcpStream, Instant)>,
     buffer: Vec<u8>,
+    /// Where in the buffer the last answer's body begins.
+    body: usize,
 }
 
 /// What came back.
@@ -43,6 +45,7 @@ impl Client {
             timeout,
             connection: None,
             buffer: Vec::with_capacity(READ_BYTES),
+            body: 0,
         }
     }
 
@@ -51,8 +54,7 @@ impl Client {
     /// # Errors
     /// No answer, or half of one: whether a request that writes has done so is not known then.
     pub fn exchange(&mut self, request: &[u8]) -> Result<Reply> {
-        let (reply, _) = self.answer(request)?;
-        Ok(reply)
+        self.answer(request)
     }
 
     /// Sends a request and reads its answer whole, with its body as text.
@@ -60,12 +62,23 @@ impl Client {
     /// # Errors
     /// As those of [`exchange`](Self::exchange).
     pub fn text(&mut self, request: &[u8]) -> Result<(Reply, String)> {
-        let (reply, body) = self.answer(request)?;
-        Ok((reply, String::from_utf8_lossy(&self.buffer[body..]).into()))
+        let reply = self.answer(request)?;
+        Ok((reply, String::from_utf8_lossy(self.body()).into()))
     }
 
-    /// The reply, and where in the buffer its body begins.
-    fn answer(&mut self, request: &[u8]) -> Result<(Reply, usize)> {
+    /// The body of the last answer that came whole.
+    pub fn body(&self) -> &[u8] {
+        &self.buffer[self.body..]
+    }
+
+    /// A field of the last answer that came whole.
+    pub fn field(&self, name: &str) -> Option<&str> {
+        let head = Head::parse(&self.buffer[..self.body]).ok()?;
+        head.field(name)
+    }
+
+    fn answer(&mut self, request: &[u8]) -> Result<Reply> {
+        self.body = 0;
         let mut stream = self.connected()?;
         stream.write_all(request).context("sending")?;
         self.buffer.clear();
@@ -102,7 +115,8 @@ impl Client {
         if !has("connection", "close") {
             self.connection = Some((stream, Instant::now()));
         }
-        Ok((reply, body))
+        self.body = body;
+        Ok(reply)
     }
 
     /// The connection, which is put back when an answer has come whole.

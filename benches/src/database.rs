@@ -50,52 +50,24 @@ async fn last(conn: &mut PgConnection, sql: &'static str) -> Result<u32> {
     Ok(id.context("the database is empty")?.cast_unsigned())
 }
 
-/// Those of the ids that are products.
+/// The products with the most reviews, which are mostly those with the most questions too.
 ///
 /// # Errors
 /// The database does not answer.
-pub async fn existing_products(conn: &mut PgConnection, ids: &[i32]) -> Result<Vec<i32>> {
-    let sql = "select id from shop.products where id = any($1)";
-    Ok(sqlx::query_scalar(sql).bind(ids).fetch_all(conn).await?)
+pub async fn fattest_products(conn: &mut PgConnection, count: usize) -> Result<Vec<i32>> {
+    let sql = "select product_id from shop.reviews group by 1 order by count(*) desc, 1 limit $1";
+    let limit = i64::try_from(count)?;
+    Ok(sqlx::query_scalar(sql).bind(limit).fetch_all(conn).await?)
 }
 
-/// The products with the most reviews, questions, or answers: some of each.
+/// The questions with the most answers.
 ///
 /// # Errors
 /// The database does not answer.
-pub async fn fattest_products(conn: &mut PgConnection, of_each: i64) -> Result<Vec<i32>> {
-    let mut ids = Vec::new();
-    for sql in [
-        "select product_id from shop.reviews group by 1 order by count(*) desc, 1 limit $1",
-        "select product_id from shop.questions group by 1 order by count(*) desc, 1 limit $1",
-        "select product_id from shop.answers group by 1 order by count(*) desc, 1 limit $1",
-    ] {
-        let found: Vec<i32> = sqlx::query_scalar(sql)
-            .bind(of_each)
-            .fetch_all(&mut *conn)
-            .await?;
-        ids.extend(found);
-    }
-    ids.sort_unstable();
-    ids.dedup();
-    Ok(ids)
-}
-
-/// One question of each of the products, the one with the most answers; products without questions have none.
-///
-/// # Errors
-/// The database does not answer.
-pub async fn questions_of(conn: &mut PgConnection, products: &[i32]) -> Result<Vec<i32>> {
-    let sql = "select distinct on (q.product_id) q.id
-                 from shop.questions q
-                 left join shop.answers a on a.question_id = q.id
-                where q.product_id = any($1)
-                group by q.product_id, q.id
-                order by q.product_id, count(a.id) desc, q.id";
-    Ok(sqlx::query_scalar(sql)
-        .bind(products)
-        .fetch_all(conn)
-        .await?)
+pub async fn fattest_questions(conn: &mut PgConnection, count: usize) -> Result<Vec<i32>> {
+    let sql = "select question_id from shop.answers group by 1 order by count(*) desc, 1 limit $1";
+    let limit = i64::try_from(count)?;
+    Ok(sqlx::query_scalar(sql).bind(limit).fetch_all(conn).await?)
 }
 
 /// Products with four characteristics whose ids follow each other: the product, and the first of those ids.

@@ -1,4 +1,4 @@
-//! A gateway of the measurement's own before one origin, with an operators' listener.
+//! A gateway of the measurement's own, with an operators' listener.
 
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
+use stack::gateway_config::GatewayConfig;
 use stack::ports::Reserved;
 use tempfile::TempDir;
 
@@ -30,6 +31,15 @@ pub struct GatewayProcess {
     _dir: TempDir,
 }
 
+/// Where a gateway is going to listen.
+#[derive(Clone, Copy, Debug)]
+pub struct Listeners {
+    /// For clients.
+    pub public: SocketAddr,
+    /// For operators, and for other gateways.
+    pub admin: SocketAddr,
+}
+
 impl GatewayProcess {
     /// Starts the gateway that was built beside this program, with settings in TOML; `variables` are added to its environment.
     ///
@@ -52,46 +62,78 @@ impl GatewayProcess {
         settings: &str,
         variables: &[(String, String)],
     ) -> Result<Self> {
-        let binary = sibling("gateway")?;
         let dir = tempfile::tempdir()?;
-        let (config, token) = (dir.path().join("gateway.toml"), dir.path().join("token"));
+        let config = dir.path().join("gateway.toml");
         std::fs::write(&config, settings)?;
-        let (public, admin) = (Reserved::any()?, Reserved::any()?);
-        let (public, admin) = (public.release(), admin.release());
-        let (token_file, variables) = (token.clone(), variables.to_vec());
-        let origins = origins.to_vec();
-        let mut program = Program::start(&dir.path().join("log"), move || {
+        let upstream: Vec<String> = origins
+            .iter()
+            .flat_map(|origin| ["--upstream".to_owned(), origin.to_string()])
+            .collect();
+        let listeners = Listeners {
+            public: Reserved::any()?.release(),
+            admin: Reserved::any()?.release(),
+        };
+        Self::launch(dir, listeners, &upstream, variables)
+    }
+
+    /// Starts the gateway that was built beside this program, with a configuration that names its origins.
+    ///
+    /// # Errors
+    /// It is not built, or does not come up.
+    pub fn configured(config: &GatewayConfig, listeners: Listeners) -> Result<Self> {
+        let dir = tempfile::tempdir()?;
+        config.write(&dir.path().join("gateway.toml"))?;
+        Self::launch(dir, listeners, &[], &[])
+    }
+
+    fn launch(
+        dir: TempDir,
+        Listeners { public, admin }: Listeners,
+        more: &[String],
+        variables: &[(String, String)],
+    ) -> Result<Self> {
+        let binary = sibling("gateway")?;
+        let (config, token_file) = (dir.path().join("gateway.toml"), dir.path().join("token"));
+        let (token, more, variables) = (token_file.clone(), more.to_vec(), variables.to_vec());
+        let program = Program::start(&dir.path().join("log"), move || {
             let mut command = Command::new(&binary);
             command
                 .args(["run", "--listen", &public.to_string()])
                 .args(["--admin", &admin.to_string()])
-                .args(
-                    origins
-                        .iter()
-                        .flat_map(|origin| ["--upstream".to_owned(), origin.to_string()]),
-                )
                 .arg("--admin-token-file")
-                .arg(&token_file)
+                .arg(&token)
                 .arg("--config")
                 .arg(&config)
+                .args(&more)
                 .env("RUST_LOG", "warn")
                 .envs(variables.iter().cloned());
             command
         })?;
-        let listens = |address| TcpStream::connect(address).is_ok();
-        if !becomes_true(READY_LIMIT, || listens(admin) && listens(public)) {
-            let log = std::fs::read_to_string(program.log()).unwrap_or_default();
-            bail!("the gateway is not ready: {log}");
-        }
-        ensure!(program.is_running(), "the gateway has ended");
-        let token = std::fs::read_to_string(token)?.trim().to_owned();
-        Ok(Self {
+        let mut gateway = Self {
             program,
             public,
             admin,
-            token,
+            token: String::new(),
             _dir: dir,
-        })
+        };
+        gateway.wait_until_ready()?;
+        gateway.token = std::fs::read_to_string(token_file)?.trim().to_owned();
+        Ok(gateway)
+    }
+
+    /// Waits until both its listeners take connections.
+    ///
+    /// # Errors
+    /// It ends, or takes too long.
+    pub fn wait_until_ready(&mut self) -> Result<()> {
+        let listens = |address| TcpStream::connect(address).is_ok();
+        let (public, admin) = (self.public, self.admin);
+        if !becomes_true(READY_LIMIT, || listens(admin) && listens(public)) {
+            let log = std::fs::read_to_string(self.program.log()).unwrap_or_default();
+            bail!("the gateway is not ready: {log}");
+        }
+        ensure!(self.program.is_running(), "the gateway has ended");
+        Ok(())
     }
 
     /// What it says about itself.
@@ -106,6 +148,25 @@ impl GatewayProcess {
         let mut client = Client::new(self.admin, ANSWER_LIMIT);
         let (_, text) = client.text(request.as_bytes())?;
         serde_json::from_str(&text).context("its status is no JSON")
+    }
+
+    /// Requests that it has sent to origins since it was started.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub fn origin_requests(&self) -> Result<u64> {
+        let status = self.status()?;
+        let nodes = status["nodes"].as_array().context("no nodes")?;
+        let counts = nodes.iter().map(|node| node["requests"].as_u64());
+        counts
+            .sum::<Option<u64>>()
+            .context("a node without a count")
+    }
+
+    /// Whether it knows that it is up to date with the database.
+    pub fn has_lease(&self) -> bool {
+        self.status()
+            .is_ok_and(|status| status["coherence"]["lease_left_ms"].is_u64())
     }
 
     /// A purge request as bytes.

@@ -63,6 +63,27 @@ impl Program {
         self.guardian.forget(self.child.id())
     }
 
+    /// Freezes it: its connections stay open, and nothing answers.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn freeze(&self) -> Result<()> {
+        self.signal(Signal::SIGSTOP)
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn thaw(&self) -> Result<()> {
+        self.signal(Signal::SIGCONT)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        kill(process::pid(self.child.id()), signal)
+            .with_context(|| format!("{}: cannot be sent {signal}", self.log.display()))
+    }
+
     /// Starts it again after it was killed, as whatever watches over it in operation would.
     ///
     /// # Errors

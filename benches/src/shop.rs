@@ -20,8 +20,8 @@ use crate::paced::becomes_true;
 use crate::program::Program;
 use crate::running::{open_to_others, sibling};
 
-const DATABASE: &str = "atelier";
-const GATEWAY_CONFIG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../ops/shop.toml");
+pub(crate) const DATABASE: &str = "atelier";
+pub(crate) const GATEWAY_CONFIG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../ops/shop.toml");
 const READY_LIMIT: Duration = Duration::from_secs(30);
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 
@@ -31,6 +31,8 @@ pub struct Shop {
     pub gateway: Program,
     /// Where the gateway serves.
     pub address: SocketAddr,
+    /// Where its admin listener is; the token is in the file `admin-token` of the directory.
+    pub admin: SocketAddr,
     /// The origins behind it.
     pub origins: Vec<Origin>,
     /// Their database's server.
@@ -65,10 +67,11 @@ impl Shop {
             })
             .collect::<Result<_>>()?;
         let upstreams: Vec<SocketAddr> = origins.iter().map(|origin| origin.public).collect();
-        let (gateway, address) = start_gateway(dir.path(), &upstreams)?;
+        let (gateway, address, admin) = start_gateway(dir.path(), &upstreams)?;
         let mut shop = Self {
             gateway,
             address,
+            admin,
             origins,
             cluster,
             dir,
@@ -109,12 +112,7 @@ impl Shop {
     /// # Errors
     /// It does not run.
     pub fn kill_postgres(&self) -> Result<()> {
-        use nix::sys::signal::{Signal, kill};
-        for session in stack::process::children(self.cluster.server_id()?)? {
-            // It may end while we go through the list.
-            let _ = kill(stack::process::pid(session), Signal::SIGKILL);
-        }
-        self.cluster.kill9()
+        kill_server(&self.cluster)
     }
 
     /// Rows of a query by the owner, each split into its fields.
@@ -127,14 +125,32 @@ impl Shop {
         Ok(text.lines().map(fields).collect())
     }
 
+    /// The database, for its owner.
+    pub fn owner_url(&self) -> String {
+        self.cluster.owner_url(DATABASE)
+    }
+
     /// The directory of logs and data.
     pub fn dir(&self) -> &Path {
         self.dir.path()
     }
 }
 
+/// Kills a server with SIGKILL: the sessions first, then the server, before it can tidy up after them.
+///
+/// # Errors
+/// It does not run.
+pub fn kill_server(cluster: &Cluster) -> Result<()> {
+    use nix::sys::signal::{Signal, kill};
+    for session in stack::process::children(cluster.server_id()?)? {
+        // It may end while we go through the list.
+        let _ = kill(stack::process::pid(session), Signal::SIGKILL);
+    }
+    cluster.kill9()
+}
+
 /// Creates the schema, and generates and loads the data.
-fn fill(dir: &Path, owner_url: &str, products: u64) -> Result<()> {
+pub(crate) fn fill(dir: &Path, owner_url: &str, products: u64) -> Result<()> {
     let path = |name: &str| -> Result<String> {
         let path = dir.join(name).into_os_string().into_string();
         path.ok().context("a path in UTF-8")
@@ -182,7 +198,10 @@ fn fill(dir: &Path, owner_url: &str, products: u64) -> Result<()> {
     Ok(())
 }
 
-fn start_gateway(dir: &Path, upstreams: &[SocketAddr]) -> Result<(Program, SocketAddr)> {
+fn start_gateway(
+    dir: &Path,
+    upstreams: &[SocketAddr],
+) -> Result<(Program, SocketAddr, SocketAddr)> {
     let binary = sibling("gateway")?;
     let (listen, admin) = (Reserved::any()?, Reserved::any()?);
     let (listen, admin) = (listen.release(), admin.release());
@@ -201,5 +220,5 @@ fn start_gateway(dir: &Path, upstreams: &[SocketAddr]) -> Result<(Program, Socke
         }
         command
     })?;
-    Ok((program, listen))
+    Ok((program, listen, admin))
 }

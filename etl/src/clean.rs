@@ -205,8 +205,8 @@ impl Sink for CleanWriter {
     }
 }
 
-/// Writes an encoded row as a line of CSV.
-fn write_line(row: &[u8], cells: &[Cell], line: &mut Vec<u8>) {
+/// Writes an encoded row as a line of clean CSV; `cells` are those of its table.
+pub fn write_line(row: &[u8], cells: &[Cell], line: &mut Vec<u8>) {
     // The number of columns comes first; it is that of the cells.
     let mut rest = row.get(2..).unwrap_or_default();
     for cell in cells {

@@ -69,6 +69,22 @@ impl DataFile {
         }
     }
 
+    /// A file that is open already, from its header on; the header is not looked at.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn opened(table: &'static Table, name: &str, input: Input) -> io::Result<Self> {
+        let mut reader = Reader::new(input, table.dialect)?;
+        reader.next_row()?;
+        Ok(Self {
+            table,
+            path: PathBuf::from(name),
+            name: name.to_owned(),
+            bytes: None,
+            opened: Some(reader),
+        })
+    }
+
     /// Opens it after its header.
     ///
     /// # Errors

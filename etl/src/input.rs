@@ -41,7 +41,7 @@ impl Input {
     /// # Errors
     /// If it cannot be read.
     pub fn file(path: &Path) -> io::Result<Self> {
-        Self::new(File::open(path)?)
+        Self::of(File::open(path)?)
     }
 
     /// Opens standard input.
@@ -49,10 +49,14 @@ impl Input {
     /// # Errors
     /// If it cannot be read.
     pub fn standard() -> io::Result<Self> {
-        Self::new(io::stdin())
+        Self::of(io::stdin())
     }
 
-    fn new(source: impl Read + Send + Sync + 'static) -> io::Result<Self> {
+    /// Takes whatever can be read.
+    ///
+    /// # Errors
+    /// If its first bytes cannot be read.
+    pub fn of(source: impl Read + Send + Sync + 'static) -> io::Result<Self> {
         let taken = Arc::<AtomicU64>::default();
         let mut source = Counted {
             source,
@@ -132,7 +136,7 @@ mod tests {
     }
 
     fn text(stored: &[u8]) -> io::Result<Vec<u8>> {
-        let mut input = Input::new(Slow(Cursor::new(stored.to_vec())))?;
+        let mut input = Input::of(Slow(Cursor::new(stored.to_vec())))?;
         let mut text = Vec::new();
         input.read_to_end(&mut text)?;
         assert_eq!(
@@ -163,7 +167,7 @@ mod tests {
     #[test]
     fn a_compressed_file_that_was_cut_off_is_an_error() {
         for whole in [gzip(&[b'x'; 9999]), zstd(&[b'x'; 9999])] {
-            let mut cut = Input::new(Cursor::new(whole[..whole.len() - 3].to_vec())).unwrap();
+            let mut cut = Input::of(Cursor::new(whole[..whole.len() - 3].to_vec())).unwrap();
             assert!(cut.read_to_end(&mut Vec::new()).is_err());
         }
     }
@@ -174,7 +178,7 @@ mod tests {
         encoder.window_log(ZSTD_WINDOW_LOG_MAX + 1).unwrap();
         encoder.write_all(b"id\n").unwrap();
         let stored = encoder.finish().unwrap();
-        let mut input = Input::new(Cursor::new(stored)).unwrap();
+        let mut input = Input::of(Cursor::new(stored)).unwrap();
         assert!(input.read_to_end(&mut Vec::new()).is_err());
     }
 }

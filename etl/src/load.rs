@@ -54,6 +54,19 @@ pub struct LoadOptions {
     pub progress: Progress,
 }
 
+/// A load on its way: what its steps share.
+#[derive(Debug)]
+pub(crate) struct Run<'a> {
+    /// The connection that holds the lock of loads, keeps changes out, and copies.
+    pub(crate) conn: PgConnection,
+    /// Where further connections go.
+    pub(crate) database_url: &'a str,
+    /// What was asked for.
+    pub(crate) options: &'a LoadOptions,
+    /// What has been done so far.
+    pub(crate) report: LoadReport,
+}
+
 /// Loads the data set into fresh tables and puts them in the place of the live ones.
 ///
 /// # Errors
@@ -72,7 +85,12 @@ pub async fn run(database_url: &str, options: &LoadOptions) -> Result<LoadReport
     schema::lock(&mut conn).await?;
     build::check_migrated(&mut conn).await?;
     let loaded_at = options.loaded_at.unwrap_or(set.modified_at);
-    let mut report = LoadReport::of(&set, loaded_at);
+    let mut run = Run {
+        conn,
+        database_url,
+        options,
+        report: LoadReport::of(&set, loaded_at),
+    };
     let state = State {
         rejects,
         rejected: RejectCount::new(options.max_rejects),
@@ -80,61 +98,78 @@ pub async fn run(database_url: &str, options: &LoadOptions) -> Result<LoadReport
         ..State::default()
     };
     if options.mode == Mode::Replace {
-        check_missing(&mut conn, &set).await?;
+        check_missing(&mut run.conn, &set).await?;
     }
-    writes::hold(&mut conn).await?;
-    match options.mode {
-        Mode::Merge => {
-            let adding = merge::run(&mut conn, database_url, set, state, options, &mut report);
-            Box::pin(adding).await?;
-        }
-        Mode::Replace => {
-            let replacing = replace(&mut conn, database_url, set, state, options, &mut report);
-            Box::pin(replacing).await?;
-        }
-    }
-    report.seconds = started.elapsed().as_secs_f64();
-    // The rows are in place: nothing can make a failure of it any more.
-    let ended = match writes::release(&mut conn).await {
-        Ok(()) => schema::unlock(&mut conn).await,
-        error => error,
+    writes::hold(&mut run.conn).await?;
+    let outcome = match options.mode {
+        Mode::Merge => Box::pin(merge::run(&mut run, set, state)).await,
+        Mode::Replace => Box::pin(replace(&mut run, set, state)).await,
     };
-    if let Err(error) = ended {
-        tracing::warn!("{error}");
+    if outcome.is_err() {
+        tidy(&mut run.conn).await;
     }
-    drop(conn.close().await);
-    Ok(report)
+    outcome?;
+    run.report.seconds = started.elapsed().as_secs_f64();
+    Ok(run.end().await)
+}
+
+impl Run<'_> {
+    /// Copies one file and adds it to the report.
+    pub(crate) async fn copy_file(&mut self, file: DataFile, state: State) -> Result<State> {
+        let name = file.name.clone();
+        let copying = copy_file(&mut self.conn, file, state, self.options.progress);
+        let (file_report, state) = copying.await?;
+        self.report.add_file(&name, file_report);
+        Ok(state)
+    }
+
+    /// Lets changes in again: the rows are in place, and nothing can make a failure of it any more.
+    pub(crate) async fn release(&mut self) {
+        if let Err(error) = writes::release(&mut self.conn).await {
+            tracing::warn!("{error}");
+        }
+    }
+
+    /// Lets other loads in.
+    async fn end(mut self) -> LoadReport {
+        if let Err(error) = schema::unlock(&mut self.conn).await {
+            tracing::warn!("{error}");
+        }
+        drop(self.conn.close().await);
+        self.report
+    }
+}
+
+/// Removes the tables of a load that has failed, if the database still answers: where the disk is
+/// full, the shop that is live needs the room. The next run would remove them too.
+async fn tidy(conn: &mut PgConnection) {
+    match build::drop_next(conn).await {
+        Ok(true) => {}
+        Ok(false) => tracing::warn!("schema {} is in use and was left", build::NEXT),
+        Err(error) => tracing::warn!("schema {} was left: {error}", build::NEXT),
+    }
 }
 
 /// Fills fresh tables and puts them in the place of the live ones.
-async fn replace(
-    conn: &mut PgConnection,
-    database_url: &str,
-    set: DataSet,
-    state: State,
-    options: &LoadOptions,
-    report: &mut LoadReport,
-) -> Result<()> {
+async fn replace(run: &mut Run<'_>, set: DataSet, state: State) -> Result<()> {
     let started = Instant::now();
-    let changes_known = check_writes(conn, options.discard_writes).await?;
-    remove_old(conn).await?;
-    build::create_tables(conn).await?;
-    copy_files(conn, set, state, options.progress, report).await?;
-    finish_tables(conn, database_url, options, report).await?;
+    let changes_known = check_writes(&mut run.conn, run.options.discard_writes).await?;
+    remove_old(&mut run.conn).await?;
+    build::create_tables(&mut run.conn).await?;
+    copy_files(run, set, state).await?;
+    finish_tables(run).await?;
     let clock = Instant::now();
-    report.seconds = started.elapsed().as_secs_f64();
-    build::swap(conn, &report.to_json(), changes_known).await?;
-    if let Err(error) = writes::release(conn).await {
-        tracing::warn!("{error}");
-    }
+    run.report.seconds = started.elapsed().as_secs_f64();
+    build::swap(&mut run.conn, &run.report.to_json(), changes_known).await?;
+    run.release().await;
     // The load is done: tables that somebody still reads are removed by the next run at the latest.
-    let is_removed = build::drop_old(conn).await.unwrap_or(false);
+    let is_removed = build::drop_old(&mut run.conn).await.unwrap_or(false);
     if !is_removed {
         tracing::warn!(
             "the tables before this load are still being read and were left in schema shop_old"
         );
     }
-    report.add_phase("swap", clock.elapsed().as_secs_f64());
+    run.report.add_phase("swap", clock.elapsed().as_secs_f64());
     Ok(())
 }
 
@@ -186,23 +221,15 @@ async fn check_missing(conn: &mut PgConnection, set: &DataSet) -> Result<()> {
     }
 }
 
-async fn copy_files(
-    conn: &mut PgConnection,
-    set: DataSet,
-    mut state: State,
-    progress: Progress,
-    report: &mut LoadReport,
-) -> Result<()> {
+async fn copy_files(run: &mut Run<'_>, set: DataSet, mut state: State) -> Result<()> {
     let clock = Instant::now();
     for file in set.files {
-        let (name, release) = (file.name.clone(), file.table.release);
-        let (file_report, next) = copy_file(conn, file, state, progress).await?;
-        report.add_file(&name, file_report);
-        state = next;
+        let release = file.table.release;
+        state = run.copy_file(file, state).await?;
         release(&mut state.ids);
     }
-    finish_rejects(&mut state, report.rows)?;
-    report.add_phase("copy", clock.elapsed().as_secs_f64());
+    finish_rejects(&mut state, run.report.rows)?;
+    run.report.add_phase("copy", clock.elapsed().as_secs_f64());
     Ok(())
 }
 
@@ -216,7 +243,7 @@ pub(crate) fn finish_rejects(state: &mut State, rows: u64) -> Result<()> {
 }
 
 /// Copies one file: a thread reads and encodes while this task sends.
-pub(crate) async fn copy_file(
+async fn copy_file(
     conn: &mut PgConnection,
     file: DataFile,
     state: State,
@@ -289,12 +316,13 @@ fn encode(
 }
 
 /// All that follows COPY, up to the swap.
-async fn finish_tables(
-    conn: &mut PgConnection,
-    database_url: &str,
-    options: &LoadOptions,
-    report: &mut LoadReport,
-) -> Result<()> {
+async fn finish_tables(run: &mut Run<'_>) -> Result<()> {
+    let Run {
+        conn,
+        database_url,
+        options,
+        report,
+    } = run;
     let mut clock = Instant::now();
     let mut phase = |name: &str, step: Step| {
         let seconds = clock.elapsed().as_secs_f64();
@@ -303,11 +331,16 @@ async fn finish_tables(
         clock = Instant::now();
     };
     let step = options.progress.spinner("derived rows");
-    build::derive(conn).await?;
-    phase("derive", step);
-    let step = options.progress.spinner("keys and indexes");
-    build::index(database_url, options.jobs).await?;
-    phase("index", step);
+    let mut indexing = None;
+    let on_derived = || {
+        phase("derive", step);
+        indexing = Some(options.progress.spinner("keys and indexes"));
+    };
+    build::derive_and_index(conn, database_url, options.jobs, on_derived).await?;
+    // Most of them were built while rows were derived.
+    if let Some(step) = indexing {
+        phase("index", step);
+    }
     let step = options.progress.spinner("statistics");
     let tables: Vec<&str> = TABLES.iter().map(|table| table.name).collect();
     build::analyze(conn, database_url, options.jobs, &tables).await?;

@@ -9,8 +9,7 @@ use crate::{
     dataset::DataSet,
     error::Result,
     ids::Ids,
-    load::{self, LoadOptions},
-    report::LoadReport,
+    load::{self, Run},
     rows::State,
     schema::{build, merge},
     tables::{TABLES, Table},
@@ -21,29 +20,23 @@ use crate::{
 ///
 /// # Errors
 /// Whatever stops the run: the live tables are then as they were.
-pub(crate) async fn run(
-    conn: &mut PgConnection,
-    database_url: &str,
-    set: DataSet,
-    state: State,
-    options: &LoadOptions,
-    report: &mut LoadReport,
-) -> Result<()> {
+pub(crate) async fn run(run: &mut Run<'_>, set: DataSet, state: State) -> Result<()> {
     let mut clock = Instant::now();
-    build::create_tables(conn).await?;
-    let copied = copy_files(conn, set, state, options, report).await?;
-    report.add_phase("copy", clock.elapsed().as_secs_f64());
+    build::create_tables(&mut run.conn).await?;
+    let copied = copy_files(run, set, state).await?;
+    run.report.add_phase("copy", clock.elapsed().as_secs_f64());
     clock = Instant::now();
-    let step = options.progress.spinner("adding rows");
+    let step = run.options.progress.spinner("adding rows");
     // The report that is written down cannot tell how long that took.
-    merge::add(conn, &report.to_json(), &copied).await?;
+    merge::add(&mut run.conn, &run.report.to_json(), &copied).await?;
+    run.release().await;
     let seconds = clock.elapsed().as_secs_f64();
     step.finish(&format!("{seconds:.1} s"));
-    report.add_phase("add", seconds);
+    run.report.add_phase("add", seconds);
     // The rows are in: nothing makes a failure of it any more.
     let tidied = async {
-        merge::remove(conn).await?;
-        build::analyze_live(database_url, options.jobs, &copied).await
+        build::drop_next(&mut run.conn).await?;
+        build::analyze_live(run.database_url, run.options.jobs, &copied).await
     };
     if let Err(error) = tidied.await {
         tracing::warn!("{error}");
@@ -53,11 +46,9 @@ pub(crate) async fn run(
 
 /// Copies each file with the ids of its live table known; gives the tables that got rows.
 async fn copy_files(
-    conn: &mut PgConnection,
+    run: &mut Run<'_>,
     set: DataSet,
     mut state: State,
-    options: &LoadOptions,
-    report: &mut LoadReport,
 ) -> Result<BTreeSet<&'static str>> {
     let mut copied = BTreeSet::new();
     let mut files = set.files;
@@ -65,29 +56,27 @@ async fn copy_files(
         let at = files
             .iter()
             .position(|file| std::ptr::eq(file.table, table));
-        let is_parent = know_parents(conn, table, &mut state.ids).await?;
+        let is_parent = know_parents(&mut run.conn, table, &mut state.ids).await?;
         if let Some(at) = at {
             let file = files.remove(at);
             let State { ids, live, .. } = &mut state;
-            merge::live_ids(conn, table.name, None, |id, _| {
+            merge::live_ids(&mut run.conn, table.name, None, |id, _| {
                 live.insert(id);
                 if !is_parent {
                     ids.seen.insert(id);
                 }
             })
             .await?;
-            let name = file.name.clone();
-            let (file_report, next) = load::copy_file(conn, file, state, options.progress).await?;
-            if file_report.counts.loaded > 0 {
+            let loaded_before = run.report.loaded;
+            state = run.copy_file(file, state).await?;
+            if run.report.loaded > loaded_before {
                 copied.insert(table.name);
             }
-            report.add_file(&name, file_report);
-            state = next;
             state.live = Default::default();
         }
         (table.release)(&mut state.ids);
     }
-    load::finish_rejects(&mut state, report.rows)?;
+    load::finish_rejects(&mut state, run.report.rows)?;
     Ok(copied)
 }
 

@@ -138,9 +138,12 @@ fn named(reason: Reason, id: &[u8], live: &IdSet) -> Reason {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::{progress::Progress, tables::TABLES};
+    use std::io::Cursor;
+
     use proptest::prelude::*;
+
+    use super::*;
+    use crate::{input::Input, progress::Progress, tables::TABLES};
 
     /// Counts rows and forgets them.
     #[derive(Default)]
@@ -161,10 +164,7 @@ mod tests {
     /// Reads bytes as the file of a table, with the first hundred ids of every parent known; gives
     /// the rows encoded too.
     fn read(table: usize, bytes: &[u8]) -> (FileOutcome, u64) {
-        let dir = tempfile::tempdir().unwrap();
         let table = &TABLES[table];
-        let path = dir.path().join(table.files[0]);
-        std::fs::write(&path, bytes).unwrap();
         let mut state = State::default();
         let ids = &mut state.ids;
         for id in 1..=100 {
@@ -179,7 +179,8 @@ mod tests {
                 parents.insert(id + 1000, id);
             }
         }
-        let file = DataFile::at(table, path, table.files[0]);
+        let input = Input::of(Cursor::new(bytes.to_vec())).unwrap();
+        let file = DataFile::opened(table, table.files[0], input).unwrap();
         let mut sink = Counter::default();
         let step = Progress::silent().bytes("reading", Some(0));
         let outcome = read_file(file, state, &mut sink, &step).unwrap();

@@ -41,7 +41,7 @@ pub struct VerifyOptions {
 pub struct Checksum {
     /// How many.
     pub rows: u64,
-    /// The sum of the hashes of their bytes. Comparable within one run.
+    /// The sum of the hashes of their bytes. Comparable between runs of one program.
     pub sum: u64,
 }
 
@@ -74,8 +74,8 @@ impl VerifyReport {
         for (table, file, live) in &self.tables {
             let outcome = if file == live { "equal" } else { "DIFFERENT" };
             text.push_str(&format!(
-                "{table:24} {:>12} rows of the file {:>12} live  {outcome}\n",
-                file.rows, live.rows
+                "{table:24} {:>12} rows of the file {:>12} live  {:016x}  {outcome}\n",
+                file.rows, live.rows, live.sum
             ));
         }
         text.push_str(&format!(

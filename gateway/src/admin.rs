@@ -1,6 +1,7 @@
 //! The operators' listener: purge, explain, status, metrics. Never reachable from the public one.
 
 mod auth;
+mod coherence;
 mod explain;
 mod purge;
 mod token;
@@ -24,6 +25,7 @@ use serde_json::json;
 pub use token::Token;
 
 use crate::balance::Pool;
+use crate::coherence::{Coherence, Moment};
 use crate::error::Problem;
 use crate::metrics::Metrics;
 use crate::purge::Journal;
@@ -51,6 +53,8 @@ pub struct Admin {
     pub journal: Arc<Journal>,
     /// The last refusals to keep an answer.
     pub refusals: Arc<Refusals>,
+    /// What the stream of changes tells, if it is followed.
+    pub coherence: Option<Arc<Coherence>>,
     /// Where a purge leaves what is to be fetched again.
     pub refills: Arc<Refills>,
     /// Targeted fields (RFC 9213), for explanations.
@@ -95,7 +99,7 @@ impl BackgroundService for AdminService {
     }
 }
 
-/// Every operators' call; each but `/healthz` asks for the token.
+/// Every operators' call; each but `/healthz` and the question of other gateways asks for the token.
 pub fn router(admin: Arc<Admin>) -> Router {
     let guarded = Router::new()
         .route("/purge", post(purge::purge))
@@ -109,6 +113,7 @@ pub fn router(admin: Arc<Admin>) -> Router {
     Router::new()
         .merge(guarded)
         .route("/healthz", get(|| async { "ok" }))
+        .route("/coherence/includes", get(coherence::includes))
         .fallback(|| async { Failed(Problem::new(StatusCode::NOT_FOUND, "No such call.")) })
         .method_not_allowed_fallback(|| async {
             let detail = "The call has another method.";
@@ -145,6 +150,7 @@ async fn status(State(admin): State<Arc<Admin>>) -> Response {
             "tags": stats.tags,
             "purge_sequence": admin.store.sequence(),
         },
+        "coherence": admin.coherence.as_ref().map(|coherence| coherence.status(Moment::now())),
         "refill": admin.refills.stats(),
         "balance": admin.pool.status(),
         "nodes": nodes,
@@ -153,6 +159,9 @@ async fn status(State(admin): State<Arc<Admin>>) -> Response {
 }
 
 async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
+    if let Some(coherence) = &admin.coherence {
+        coherence.observe(Moment::now());
+    }
     match admin.metrics.expose() {
         Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),
         Err(error) => {

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod check;
 mod explain;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -8,7 +9,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{Address, Config, Overrides};
+use crate::config::{self, Address, Config, Overrides};
 use crate::server;
 
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
@@ -25,6 +26,12 @@ pub struct Cli {
 enum Command {
     /// Serves until it is told to stop.
     Run(Run),
+    /// Tells everything that is wrong with a configuration file.
+    Check(check::Check),
+    /// Prints the JSON Schema of the configuration file.
+    Schema,
+    /// Prints a commented configuration file with every setting.
+    Example,
     /// Tells why a running gateway answers a URL as it does.
     Explain(explain::Explain),
 }
@@ -58,6 +65,15 @@ impl Cli {
             Command::Run(run) => {
                 let config = run.config()?;
                 server::build(config)?.run_forever()
+            }
+            Command::Check(check) => check.run(),
+            Command::Schema => {
+                println!("{:#}", config::schema());
+                Ok(())
+            }
+            Command::Example => {
+                print!("{}", config::example());
+                Ok(())
             }
             Command::Explain(explain) => tokio::runtime::Builder::new_current_thread()
                 .enable_all()

@@ -5,23 +5,32 @@
 
 mod balance;
 mod check;
+mod coherence;
+mod example;
 mod file;
+mod isolate;
 mod kind;
 mod network;
 mod node;
 mod rewrite;
 mod route;
+mod schema;
 mod section;
+mod text;
+mod wording;
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 pub use balance::{Algorithm, Ejection};
+pub use coherence::{Coherence, Mode};
+pub use example::example;
 use file::File;
 pub use kind::{Address, BadHost, ByteSize, canonical_host};
 pub use rewrite::RewriteRule;
 pub use route::{PARAMETERS_MAX, Parameter, ParameterKind, Route, Segment, segments};
+pub use schema::{schema, settings};
 pub use section::{
     Admin, Auth, Cache, ClientDirectives, Cors, Health, Http, Limits, LoadTest, Node, Upstream,
 };
@@ -49,6 +58,8 @@ pub struct Config {
     pub auth: Auth,
     /// Verification of load-test services.
     pub loadtest: LoadTest,
+    /// Following the origins' stream of changes; none unless the file has the section.
+    pub coherence: Option<Coherence>,
     /// The configured routes, in the file's order.
     pub routes: Vec<Route>,
 }
@@ -103,6 +114,7 @@ impl Default for Config {
             cors: None,
             auth: Auth::default(),
             loadtest: LoadTest::default(),
+            coherence: None,
             routes: Vec::new(),
         }
     }
@@ -114,24 +126,32 @@ impl Config {
     /// # Errors
     /// Every problem found: one of syntax, or one for each section that cannot be read and each rule that is broken.
     pub fn parse(file: &str, text: &str, overrides: &Overrides) -> Result<Self, Problems> {
+        Self::read(file, text, overrides, |_| Vec::new())
+    }
+
+    /// Reads a text; `more` are rules beyond those of the settings themselves.
+    fn read(
+        file: &str,
+        text: &str,
+        overrides: &Overrides,
+        more: impl Fn(&Self) -> Vec<check::Finding>,
+    ) -> Result<Self, Problems> {
         let mut found = File::parse(text).map_err(|problem| Problems {
             file: Some(file.to_owned()),
             list: vec![problem],
         })?;
         let mut config = found.read();
         overrides.apply(&mut config);
-        // A section that cannot be read is at its default, which may break a rule that the file keeps. Such a problem
-        // has the key of the whole section, or of a whole route.
-        let whole = found
+        // What cannot be read is at its default, which may break a rule that the file keeps.
+        let unread: Vec<_> = found
             .problems
             .iter()
-            .filter(|problem| !problem.key.contains('.'));
-        let unread: Vec<_> = whole
-            .map(|problem| top_level(&problem.key).to_owned())
+            .map(|problem| problem.key.clone())
             .collect();
-        for (key, message) in check::check(&config) {
-            if !unread.iter().any(|section| section == top_level(&key)) {
-                found.report(&key, message);
+        for finding in check::check(&config).into_iter().chain(more(&config)) {
+            let is_miscounted = found.lacks_routes && finding.key.starts_with("route");
+            if !is_miscounted && !unread.iter().any(|key| finding.is_about(key)) {
+                found.report(&finding.key, finding.message);
             }
         }
         let mut list = found.problems;
@@ -145,14 +165,14 @@ impl Config {
         })
     }
 
-    /// Reads the file at `path`; see [`Config::parse`].
+    /// Reads the file at `path`, see [`Config::parse`], and looks at the files that it names.
     ///
     /// # Errors
-    /// A file that cannot be read is a problem too.
+    /// A file that cannot be read, or does not hold what it should, is a problem too.
     pub fn load(path: &Path, overrides: &Overrides) -> Result<Self, Problems> {
         let file = path.display().to_string();
         match read_bounded(path) {
-            Ok(text) => Self::parse(&file, &text, overrides),
+            Ok(text) => Self::read(&file, &text, overrides, check::files),
             Err(error) => {
                 let message = format!("cannot be read: {error}");
                 let problem = Problem {
@@ -188,10 +208,10 @@ impl Config {
         overrides.apply(&mut config);
         let findings = check::check(&config).into_iter();
         let list: Vec<_> = findings
-            .map(|(key, message)| Problem {
-                key,
+            .map(|finding| Problem {
+                key: finding.key,
                 place: None,
-                message,
+                message: finding.message,
             })
             .collect();
         if list.is_empty() {
@@ -199,6 +219,20 @@ impl Config {
         } else {
             Err(Problems { file: None, list })
         }
+    }
+}
+
+impl Config {
+    /// The private listeners to follow: those named, else those of the nodes. Never empty in a checked configuration that
+    /// has `[coherence]`.
+    pub fn streams(&self) -> Vec<Address> {
+        let named = self.coherence.iter().flat_map(|section| &section.streams);
+        let named: Vec<_> = named.cloned().collect();
+        if !named.is_empty() {
+            return named;
+        }
+        let nodes = self.upstream.nodes.iter();
+        nodes.filter_map(|node| node.private.clone()).collect()
     }
 }
 
@@ -230,11 +264,6 @@ fn read_bounded(path: &Path) -> std::io::Result<String> {
         )));
     }
     Ok(text)
-}
-
-/// The section a key belongs to.
-fn top_level(key: &str) -> &str {
-    key.split(['.', '[']).next().unwrap_or_default()
 }
 
 impl fmt::Display for Problem {

@@ -278,6 +278,8 @@ fn last_purge(sequence: Sequence, journal: &Journal) -> Option<LastPurge> {
             cause: match record.cause {
                 Cause::Operator => "operator",
                 Cause::Write => "write",
+                Cause::Stream => "stream",
+                Cause::Release => "release",
             },
             names: record.names.into(),
         }),

@@ -2,12 +2,13 @@
 //!
 //! One request: [`proxy`] is called by Pingora filter by filter; each filter asks a module below. [`site`] reads the
 //! target, [`policy`] decides, [`store`] keeps, [`purge`] numbers what is taken out, [`balance`] picks the origin,
-//! [`admin`] is the operators' side, [`client`] the programs' that calls it.
+//! [`coherence`] knows when the data changes, [`admin`] is the operators' side, [`client`] the programs' that calls it.
 
 pub mod admin;
 pub mod balance;
 pub mod cli;
 pub mod client;
+pub mod coherence;
 pub mod config;
 pub mod encode;
 pub mod error;
@@ -20,6 +21,7 @@ pub mod proxy;
 pub mod purge;
 pub mod refill;
 pub mod refusals;
+pub mod releases;
 pub mod server;
 pub mod site;
 pub mod store;

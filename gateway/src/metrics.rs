@@ -143,6 +143,11 @@ impl Metrics {
         self.latency.observe(arrived.elapsed().as_secs_f64());
     }
 
+    /// Where other parts register what they count.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
     /// Requests so far by what the cache did.
     pub fn results(&self) -> impl Iterator<Item = (&'static str, u64)> {
         CacheResult::ALL

@@ -15,9 +15,12 @@ pub mod groups;
 pub mod key;
 pub mod loadtest;
 pub mod range;
+pub mod reference;
 pub mod request;
 pub mod rewrite;
 pub mod route;
+#[cfg(test)]
+mod samples;
 pub mod stale;
 pub mod status;
 pub mod storable;

@@ -3,13 +3,16 @@
 mod answer;
 mod assemble;
 mod client;
+mod coherent;
 mod context;
 mod encoded;
 mod failure;
 mod framing;
 mod herd;
+mod interim;
 mod invalidate;
 mod keep;
+mod lock;
 mod lookup;
 mod origin;
 mod ranges;
@@ -31,10 +34,11 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_cache::key::HashBinary;
 use pingora_cache::{CacheKey, CacheMeta, ForcedFreshness, HitHandler, RespCacheable};
 
-pub use assemble::Traces;
+pub use assemble::{Knowledge, Traces};
 pub use context::Context;
 
 use crate::balance::Pool;
+use crate::coherence::{Coherence, Peers};
 use crate::config::Config;
 use crate::encode::Encoder;
 use crate::guard;
@@ -44,6 +48,7 @@ use crate::policy::encoding::EncodingRules;
 use crate::policy::storable::Rules;
 use crate::purge::Journal;
 use crate::refusals::Refusals;
+use crate::releases::Releases;
 use crate::site::Site;
 use crate::store::Store;
 use keep::CacheParts;
@@ -67,6 +72,10 @@ pub struct Gateway {
     journal: Arc<Journal>,
     refusals: Arc<Refusals>,
     cache: CacheParts,
+    coherence: Option<Arc<Coherence>>,
+    /// The gateways that a write's answer waits for.
+    peers: Option<Peers>,
+    releases: Option<Arc<Releases>>,
 }
 
 #[async_trait]
@@ -84,7 +93,12 @@ impl ProxyHttp for Gateway {
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
         ctx.request_id = self.metrics.next_request_id();
-        self.admit(session, ctx).await
+        let answered = self.admit(session, ctx).await?;
+        if !answered {
+            refresh::drop_credentials(session);
+            self.meet_tokens(session, ctx).await;
+        }
+        Ok(answered)
     }
 
     fn request_cache_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<()> {

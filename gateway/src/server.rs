@@ -1,5 +1,7 @@
 //! Builds the gateway from its configuration: listeners, services, and what they share.
 
+mod follow;
+
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -28,6 +30,7 @@ use crate::refill::RefillService;
 use crate::refusals::Refusals;
 use crate::site::Site;
 use crate::store::{Limits, Store};
+use follow::Shared;
 
 /// Builds a server that is ready to run.
 ///
@@ -39,18 +42,21 @@ pub fn build(config: Config) -> Result<Server> {
     probe(config.listen)?;
     let site = Arc::new(Site::new(&config)?);
     let metrics = Arc::new(Metrics::new()?);
-    let store = Store::new(Limits {
-        budget_bytes: config.cache.budget.as_usize(),
-        object_bytes_max: config.cache.object_max.as_usize(),
-        variants_max: config.cache.variants_max,
-        shards: config.threads,
-    });
+    let store = store(&config);
     let pool = pool(&config)?;
     let conf = server_conf(&config);
     let mut server = Server::new_with_opt_and_conf(None, conf);
     server.bootstrap();
 
     let (journal, refusals) = (Arc::<Journal>::default(), Arc::<Refusals>::default());
+    let shared = Shared {
+        store: &store,
+        pool: &pool,
+        journal: &journal,
+        metrics: &metrics,
+    };
+    let knowledge = follow::add_services(&mut server, &config, &shared)?;
+    let coherence = knowledge.coherence.clone();
     let gateway = Gateway::new(
         Arc::clone(&config),
         Arc::clone(&site),
@@ -61,6 +67,7 @@ pub fn build(config: Config) -> Result<Server> {
             journal: Arc::clone(&journal),
             refusals: Arc::clone(&refusals),
         },
+        knowledge,
     )?;
     let mut proxy = http_proxy(&server.configuration, gateway);
     proxy.server_options = Some(http_options(&config));
@@ -72,11 +79,7 @@ pub fn build(config: Config) -> Result<Server> {
         cors.as_ref().map_or(&[], Answers::every),
     );
     let proxy = guarded.app();
-    let mut service = Service::new("gateway".to_owned(), guarded);
-    // The guard has buffers of its own, while there is something in them.
-    let unbuffered = L4BufferSettings::unbuffered();
-    service.add_listener(ListenerConfig::tcp(config.listen.to_string()).l4_buffer(unbuffered));
-    server.add_service(service);
+    server.add_service(public_service(guarded, &config));
     add_watches(&mut server, &config, &pool)?;
     if let Some(settings) = &config.admin {
         let listener = bind(settings.listen, "admin")?;
@@ -91,6 +94,7 @@ pub fn build(config: Config) -> Result<Server> {
             metrics,
             journal,
             refusals,
+            coherence,
             refills,
             targeted: config.cache.targeted.clone(),
             started: Instant::now(),
@@ -102,6 +106,23 @@ pub fn build(config: Config) -> Result<Server> {
     }
     tracing::info!(listen = %config.listen, origins = config.upstream.nodes.len(), "serving");
     Ok(server)
+}
+
+fn store(config: &Config) -> Arc<Store> {
+    Store::new(Limits {
+        budget_bytes: config.cache.budget.as_usize(),
+        object_bytes_max: config.cache.object_max.as_usize(),
+        variants_max: config.cache.variants_max,
+        shards: config.threads,
+    })
+}
+
+fn public_service<A>(guarded: Guarded<A>, config: &Config) -> Service<Guarded<A>> {
+    let mut service = Service::new("gateway".to_owned(), guarded);
+    // The guard has buffers of its own, while there is something in them.
+    let unbuffered = L4BufferSettings::unbuffered();
+    service.add_listener(ListenerConfig::tcp(config.listen.to_string()).l4_buffer(unbuffered));
+    service
 }
 
 /// Health and whereabouts of the origins are looked at for as long as the gateway runs.

@@ -159,18 +159,15 @@ impl Store {
     /// found by another.
     pub fn begin_fill(self: &Arc<Self>, mut new: NewFill) -> FillWriter {
         new.head = new.head.compact();
+        self.purges.note_groups(&new.key, &new.tags);
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let cost = object::cost_of(&new.key, &new.head, &new.tags);
         let charge = self.charge(&new.key.hash(), cost);
         let storable = charge.is_some();
         let charge = charge.unwrap_or_else(|| Charge::none(&self.ledger));
         let fill = fill::Fill::new();
-        let object = Arc::new(Object::new(
-            id,
-            &new,
-            Body::Filling(Arc::clone(&fill)),
-            charge,
-        ));
+        let (head, body) = (new.head.clone(), Body::Filling(Arc::clone(&fill)));
+        let object = Arc::new(Object::new(id, &new, head, body, charge));
         let indexed = storable && self.index_fill(&object, &new);
         FillWriter::new(Arc::clone(self), fill, object, new, indexed)
     }
@@ -193,9 +190,15 @@ impl Store {
         self.purges.is_purged_since(began, key, tags)
     }
 
+    /// Whether a purge newer than `began` may match an answer to this key that has yet to come; true too often rather than too
+    /// seldom.
+    pub fn may_be_overtaken(&self, key: &Key, began: Sequence) -> bool {
+        self.purges.may_match_since(began, key)
+    }
+
     /// Puts the finished fill in its place, unless a purge, an eviction or a newer fill took it away.
-    fn commit(&self, filling: &Arc<Object>, new: &NewFill, body: Body, charge: Charge) -> bool {
-        let complete = Arc::new(Object::new(filling.id, new, body, charge));
+    fn commit(&self, filling: &Arc<Object>, new: &NewFill, complete: Object) -> bool {
+        let complete = Arc::new(complete);
         let mut shard = self.shard_of(&new.key.hash()).lock();
         if self.is_overtaken(&new.key, &new.tags, new.began) {
             shard.remove_object(filling);

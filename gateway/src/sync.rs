@@ -75,6 +75,22 @@ mod scheduled {
             self.0.load(order)
         }
 
+        pub(crate) fn store(&self, value: u64, order: Ordering) {
+            point();
+            self.0.store(value, order);
+        }
+
+        pub(crate) fn compare_exchange(
+            &self,
+            was: u64,
+            value: u64,
+            success: Ordering,
+            failure: Ordering,
+        ) -> Result<u64, u64> {
+            point();
+            self.0.compare_exchange(was, value, success, failure)
+        }
+
         pub(crate) fn fetch_add(&self, value: u64, order: Ordering) -> u64 {
             point();
             self.0.fetch_add(value, order)

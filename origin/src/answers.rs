@@ -12,6 +12,7 @@ use axum::{
 
 use crate::{
     cache_policy::CachePolicy,
+    database::Reads,
     error::{Error, Result},
     extract::{AnswerId, Drained, FromParameters, Parameters, Post, Query, QuestionId},
     page::Page,
@@ -51,12 +52,12 @@ impl FromParameters for List {
 }
 
 async fn list(
-    State(state): State<AppState>,
+    reads: Reads,
     QuestionId(id): QuestionId,
     Query(List(page)): Query<List>,
 ) -> Result<Response> {
     let results = match id.row() {
-        Some(row) => db::list(state.db.reads(), row, page).await?,
+        Some(row) => db::list(&reads, row, page).await?,
         None => Vec::new(),
     };
     let answers = model::AnswerPage {

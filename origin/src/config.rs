@@ -7,7 +7,7 @@ use std::{convert::Infallible, fmt, net::SocketAddr, str::FromStr, time::Duratio
 use clap::{Args, Parser, Subcommand};
 use sqlx::postgres::PgConnectOptions;
 
-use crate::database::pool;
+use crate::database::{REPLICAS_MAX, pool};
 pub use tail::{TailConfig, TailSettings};
 
 /// The shop's API over Postgres.
@@ -53,9 +53,14 @@ pub struct Config {
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     pub database_url: DatabaseUrl,
 
-    /// The database that reads go to, if not the primary.
-    #[arg(long, env = "ORIGIN_READ_URL", hide_env_values = true)]
-    pub read_url: Option<DatabaseUrl>,
+    /// A replica of the primary that answers readers who have seen nothing that it does not show; once for each, up to eight.
+    #[arg(
+        long,
+        env = "ORIGIN_READ_URL",
+        hide_env_values = true,
+        value_delimiter = ' '
+    )]
+    pub read_url: Vec<DatabaseUrl>,
 
     /// Threads that serve requests; one origin for each processor does more than one origin of many threads.
     #[arg(long, env = "ORIGIN_THREADS", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
@@ -85,6 +90,11 @@ pub struct Config {
     /// How long opening a connection to the database may take.
     #[arg(long = "connect-timeout-ms", env = "ORIGIN_CONNECT_TIMEOUT_MS", default_value = "2000", value_parser = millis)]
     pub connect_timeout: Duration,
+
+    /// How old a connection to the database may become before another one takes its place: a server process keeps what it
+    /// has cached of the catalogue.
+    #[arg(long, env = "ORIGIN_CONNECTION_LIFETIME_S", default_value_t = 1800, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub connection_lifetime_s: u32,
 
     /// How long a request may take, the sending of its body included.
     #[arg(long = "request-timeout-ms", env = "ORIGIN_REQUEST_TIMEOUT_MS", default_value = "10000", value_parser = millis)]
@@ -149,8 +159,11 @@ impl Config {
         if !self.database_url.is_valid {
             problems.push("--database-url must be a URL postgres://user@host/database");
         }
-        if self.read_url.as_ref().is_some_and(|url| !url.is_valid) {
+        if self.read_url.iter().any(|url| !url.is_valid) {
             problems.push("--read-url must be a URL postgres://user@host/database");
+        }
+        if self.read_url.len() > REPLICAS_MAX {
+            problems.push("--read-url may be given up to eight times");
         }
         if self.statement_deadline <= self.statement_timeout {
             problems.push(
@@ -179,13 +192,10 @@ impl Config {
             acquire_timeout: self.acquire_timeout,
             statement_deadline: self.statement_deadline,
             connect_timeout: self.connect_timeout,
-            lifetime: CONNECTION_LIFETIME,
+            lifetime: Duration::from_secs(self.connection_lifetime_s.into()),
         }
     }
 }
-
-/// A server process keeps what it has cached of the catalogue; half an hour bounds that.
-const CONNECTION_LIFETIME: Duration = Duration::from_secs(1800);
 
 /// Reads a number of milliseconds from 1 to a day.
 fn millis(text: &str) -> Result<Duration, String> {

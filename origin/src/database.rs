@@ -5,8 +5,15 @@
 //! statement is sent once, in one round trip, as a transaction of its own, and has committed when its rows are returned.
 
 pub(crate) mod connect;
+pub mod db;
+mod keeper;
+mod lineage;
+pub mod link;
+mod links;
 pub mod pool;
 pub mod reads;
+mod replica;
+pub(crate) mod tls;
 
 use std::sync::Arc;
 
@@ -16,8 +23,11 @@ use sqlx::{
     postgres::{PgArguments, PgRow},
 };
 
+use lineage::{Lineage, Part};
+use links::Links;
 pub use pool::{Conn, Pool};
 pub use reads::Reads;
+pub use replica::Refusal;
 
 use crate::{
     config::{Config, DatabaseUrl},
@@ -105,6 +115,20 @@ impl Call {
     }
 }
 
+/// What replicas are called in metrics and logs; no more are used.
+const REPLICA_NAMES: [&str; REPLICAS_MAX] = [
+    "replica-1",
+    "replica-2",
+    "replica-3",
+    "replica-4",
+    "replica-5",
+    "replica-6",
+    "replica-7",
+    "replica-8",
+];
+/// Replicas that an origin may read from.
+pub const REPLICAS_MAX: usize = 8;
+
 /// The connections of this process.
 #[derive(Clone, Debug)]
 pub struct Database {
@@ -119,29 +143,41 @@ impl Database {
     /// If a certificate that a URL names cannot be read.
     pub fn open(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Self> {
         let timeout = config.statement_timeout;
-        let primary = config.database_url.options();
-        let reads = config
-            .read_url
-            .as_ref()
-            .map_or(primary, DatabaseUrl::options);
+        let links = |name, part, url: &DatabaseUrl| {
+            anyhow::Ok(Links::open(
+                name,
+                part,
+                connect::config(url.options(), timeout),
+                tls::tls(url.options())?,
+                config.pool_settings(config.read_connections),
+            ))
+        };
+        let lineage = Arc::new(Lineage::new());
+        let part = if config.read_url.is_empty() {
+            Part::Alone
+        } else {
+            Part::Primary(Arc::clone(&lineage))
+        };
+        let replicas = REPLICA_NAMES.into_iter().zip(&config.read_url);
+        let replicas = replicas
+            .map(|(name, url)| links(name, Part::Replica(Arc::clone(&lineage)), url))
+            .collect::<anyhow::Result<Vec<_>>>()?;
         Ok(Self {
             primary: Pool::open(
                 "primary",
-                connect::options(primary, timeout),
+                connect::options(config.database_url.options(), timeout),
                 config.pool_settings(config.pool_size),
                 Arc::clone(metrics),
             ),
-            reads: Reads::open(
-                "reads",
-                connect::config(reads, timeout),
-                connect::tls(reads)?,
-                config.pool_settings(config.read_connections),
+            reads: Reads::new(
+                links("reads", part, &config.database_url)?,
+                replicas,
                 Arc::clone(metrics),
             ),
         })
     }
 
-    /// For statements that change nothing.
+    /// For statements that change nothing, on the primary.
     pub fn reads(&self) -> &Reads {
         &self.reads
     }
@@ -157,13 +193,10 @@ impl Database {
     }
 
     /// Of each pool its name, the connections that exist, and those of them that are idle.
-    pub fn sizes(&self) -> [(&'static str, usize, usize); 2] {
+    pub fn sizes(&self) -> Vec<(&'static str, usize, usize)> {
         let (open, idle) = self.primary.sizes();
-        let reads = self.reads.sizes();
-        [
-            (self.primary.name(), open, idle),
-            (self.reads.name(), reads.0, reads.1),
-        ]
+        let primary = (self.primary.name(), open, idle);
+        std::iter::once(primary).chain(self.reads.sizes()).collect()
     }
 
     /// Ends every connection; those in use when they are given back.

@@ -13,7 +13,7 @@ use http::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::database::reads;
+use crate::database::link;
 use crate::{cache_policy::CachePolicy, id::Id, reply};
 
 /// The result of everything that serves a request.
@@ -460,9 +460,9 @@ impl From<tokio_postgres::Error> for Error {
     fn from(error: tokio_postgres::Error) -> Self {
         let is_temporary = match error.code() {
             Some(code) => is_temporary(code.code()),
-            None => error.is_closed() || reads::is_io(&error),
+            None => error.is_closed() || link::is_io(&error),
         };
-        let message = reads::describe(&error).into();
+        let message = link::describe(&error).into();
         if is_temporary {
             Self::Unavailable(message)
         } else {

@@ -1,10 +1,10 @@
 //! What handlers take from a request, in the order in which the API checks: path, size, type, syntax, contents.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, convert::Infallible};
 
 use axum::extract::{FromRef, FromRequest, FromRequestParts, RawPathParams, Request};
 use http::{
-    HeaderMap, HeaderValue,
+    HeaderMap, HeaderName, HeaderValue,
     header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE},
     request::Parts,
 };
@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     body::{self, Received},
+    database::{Reads, db::position},
     error::{Entity, Error, Resource, Result},
     id::Id,
     idempotency::Claim,
@@ -89,6 +90,31 @@ pub fn check_path_id<E>(route: &str, params: std::result::Result<RawPathParams, 
     };
     let params = params.map_err(|_| Error::InvalidId(resource))?;
     path_id(&params, resource).map(|_| ())
+}
+
+/// Says after which position in the primary's write-ahead log the answer must have been read: what whoever sends it has
+/// seen of changes. Without it, or with anything else in it, the primary answers.
+pub const AFTER: HeaderName = HeaderName::from_static("cache-coherence-after");
+
+/// The reads that a request may make: of a replica only if it says what that must show.
+impl<S> FromRequestParts<S> for Reads
+where
+    S: Send + Sync,
+    AppState: FromRef<S>,
+{
+    type Rejection = Infallible;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        state: &S,
+    ) -> std::result::Result<Self, Infallible> {
+        let mut fields = parts.headers.get_all(AFTER).iter();
+        let position = match (fields.next(), fields.next()) {
+            (Some(only), None) => position(only.as_bytes()),
+            _ => None,
+        };
+        Ok(AppState::from_ref(state).db.reads().after(position))
+    }
 }
 
 /// A request whose body means nothing, read to its end.

@@ -49,6 +49,7 @@ struct Asked {
 /// Serves one request.
 pub async fn front(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
     let asked = Asked::new(&request, &state);
+    let unanswered = Unanswered(&state, &asked);
     let leftover = lend_body(&mut request);
     let mut response = match admit(&state, &asked, &request) {
         Ok(_admitted) => answer(request, next, &state).await,
@@ -58,13 +59,19 @@ pub async fn front(State(state): State<AppState>, mut request: Request, next: Ne
     if let Some(rest) = leftover.and_then(|leftover| leftover.take()) {
         discard(rest, &mut response).await;
     }
+    std::mem::forget(unanswered);
     let took = asked.started.elapsed();
     let route = asked.route.as_ref().map(MatchedPath::as_str);
     state
         .metrics
         .request(route, &asked.method)
         .observe(response.status(), took);
-    log(&state, &asked, &response, took, error.as_ref());
+    let told = Told {
+        status: response.status().as_u16(),
+        bytes: response.body().size_hint().exact(),
+        error: error.as_ref().map(ToString::to_string),
+    };
+    log(&state, &asked, took, told);
     response
 }
 
@@ -85,6 +92,26 @@ impl Asked {
             if_none_match: cache_policy::if_none_match(headers),
             accepts_problem: error::accepts_problem(headers),
         }
+    }
+}
+
+/// A request that has no answer yet. It is dropped, with all that is done for it, when its client hangs up; that is in the
+/// log, and counted apart from the answers.
+struct Unanswered<'a>(&'a AppState, &'a Asked);
+
+/// What the log calls a request whose client has hung up; no answer has it.
+const CLIENT_HUNG_UP: u16 = 499;
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        let Self(state, asked) = self;
+        state.metrics.hung_up.inc();
+        let told = Told {
+            status: CLIENT_HUNG_UP,
+            bytes: None,
+            error: Some("the connection ended before the answer".to_owned()),
+        };
+        log(state, asked, asked.started.elapsed(), told);
     }
 }
 
@@ -202,28 +229,28 @@ fn is_plain(path: &str, route: &str) -> bool {
     })
 }
 
+/// What the log is told of an answer.
+struct Told {
+    status: u16,
+    bytes: Option<u64>,
+    error: Option<String>,
+}
+
 /// Writes the request's line.
-fn log(
-    state: &AppState,
-    asked: &Asked,
-    response: &Response,
-    took: Duration,
-    error: Option<&Error>,
-) {
+fn log(state: &AppState, asked: &Asked, took: Duration, told: Told) {
     if !tracing::enabled!(target: access_log::TARGET, tracing::Level::INFO) {
         return;
     }
     let id = asked.id.to_str().unwrap_or("-");
-    let status = response.status().as_u16();
-    let mut line = Line::new(Utc::now(), id, asked.method.as_str(), status);
+    let mut line = Line::new(Utc::now(), id, asked.method.as_str(), told.status);
     if let Some(route) = &asked.route {
         line.route = route.as_str();
         line.path = is_plain(&asked.path, route.as_str()).then_some(asked.path.as_str());
     }
-    line.bytes = response.body().size_hint().exact();
+    line.bytes = told.bytes;
     line.took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-    line.error = error.map(ToString::to_string);
-    state.access_log.add(&line);
+    line.error = told.error;
+    state.log.add(|pending| line.write(pending));
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ pub mod health;
 pub mod id;
 pub mod idempotency;
 pub mod interactions;
+pub mod log_buffer;
 pub mod maintenance;
 pub mod metrics;
 pub mod object;
@@ -23,6 +24,7 @@ pub mod openapi;
 pub mod page;
 pub mod products;
 pub mod questions;
+pub mod ranked;
 pub mod release;
 pub mod reply;
 pub mod reviews;
@@ -50,10 +52,10 @@ use tokio::{
 };
 
 use crate::{
-    access_log::AccessLog,
     cache_policy::CacheHeaders,
     config::Config,
     database::{Database, Statement},
+    log_buffer::LogBuffer,
     metrics::Metrics,
     state::{AppState, RequestIds, Shared},
     tail::Tail,
@@ -68,14 +70,27 @@ pub struct App {
 }
 
 impl App {
+    /// As [`App::build_logging`], with lines about requests that nobody writes anywhere.
+    ///
+    /// # Errors
+    /// As that.
+    pub async fn build(config: Config, release_digest: &str) -> anyhow::Result<Self> {
+        Self::build_logging(config, release_digest, LogBuffer::new()?).await
+    }
+
     /// Binds both listeners and begins to connect to the database, which need not be there yet.
     ///
     /// # Errors
-    /// If an address is taken.
-    pub async fn build(config: Config, release_digest: &str) -> anyhow::Result<Self> {
+    /// If an address is taken, or a file that a database's URL names cannot be read.
+    pub async fn build_logging(
+        config: Config,
+        release_digest: &str,
+        log: LogBuffer,
+    ) -> anyhow::Result<Self> {
         let public = listen(config.listen).await?;
         let private = listen(config.private).await?;
         let metrics = Arc::new(Metrics::new(&routes::all(), &statements())?);
+        metrics.register_log(&log)?;
         let tail = Tail::new(
             &config.database_url,
             config.connect_timeout,
@@ -84,9 +99,10 @@ impl App {
         )?;
         let state = AppState::new(Shared {
             db: Database::open(&config, &metrics)?,
+            ranked: ranked::Ranked::default(),
             tail,
             cache_headers: CacheHeaders::new(release_digest),
-            access_log: AccessLog::new(metrics.access_lines_lost.clone()),
+            log,
             metrics,
             body_memory: Arc::new(Semaphore::new(config.body_bytes_max as usize)),
             is_ending: AtomicBool::new(false),
@@ -137,8 +153,6 @@ impl App {
         };
         let poller = tokio::spawn(tail::poller::run(state.tail.clone()));
         let maintenance = tokio::spawn(maintenance::run(state.clone()));
-        let (end_log, log_ended) = oneshot::channel();
-        let access_log = tokio::spawn(write_access_log(state.clone(), log_ended));
         let (end_private, private_ended) = oneshot::channel::<()>();
         let private = tokio::spawn(server::serve(
             private,
@@ -164,8 +178,6 @@ impl App {
         let _ = end_private.send(());
         let _ = private.await;
         poller.abort();
-        let _ = end_log.send(());
-        let _ = tokio::time::timeout(LOG_TIMEOUT, access_log).await;
         state.db.close().await;
         verdict
     }
@@ -173,8 +185,6 @@ impl App {
 
 /// How long a start waits for the database to say whether it is durable.
 const START_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long an end waits for somebody to take the last lines about requests.
-const LOG_TIMEOUT: Duration = Duration::from_secs(1);
 /// Between looks for a database that does not answer.
 const START_RETRY: Duration = Duration::from_millis(100);
 
@@ -220,8 +230,10 @@ pub fn statements() -> Vec<&'static Statement> {
         &cart::db::STATEMENTS,
         &interactions::db::STATEMENTS,
         &idempotency::STATEMENTS,
+        &database::db::STATEMENTS,
         &health::db::STATEMENTS,
         &maintenance::db::STATEMENTS,
+        &ranked::db::STATEMENTS,
         &tail::db::STATEMENTS,
     ]
     .concat()
@@ -251,15 +263,6 @@ async fn check_durability(state: AppState) -> anyhow::Result<()> {
         "the database could lose what it has acknowledged"
     );
     Ok(())
-}
-
-/// Writes the lines about requests for as long as somebody takes them.
-async fn write_access_log(state: AppState, ended: oneshot::Receiver<()>) {
-    let ended = async {
-        let _ = ended.await;
-    };
-    let mut out = tokio::io::stdout();
-    state.access_log.write_to(&mut out, ended).await;
 }
 
 /// Waits for a failure, which may never come.

@@ -9,7 +9,8 @@ use prometheus::{
 };
 
 use crate::{
-    database::{Database, Statement},
+    database::{Database, Refusal, Statement},
+    log_buffer::LogBuffer,
     routes::Route,
     tail,
 };
@@ -28,12 +29,14 @@ pub struct Metrics {
     statements: HashMap<&'static str, Histogram>,
     unnamed: Histogram,
     pools: IntGaugeVec,
+    /// Reads, by who answered them.
+    pub reads: ReadMetrics,
     /// Requests being served.
     pub in_flight: IntGauge,
     /// Requests refused because too many were being served.
     pub shed: IntCounter,
-    /// Lines about requests that were lost.
-    pub access_lines_lost: IntCounter,
+    /// Requests whose client hung up before they were answered; they are not among those answered.
+    pub hung_up: IntCounter,
     /// The stream of changes.
     pub tail: tail::metrics::Metrics,
 }
@@ -93,6 +96,45 @@ impl MethodMetrics {
     }
 }
 
+/// Who answers reads.
+#[derive(Debug)]
+pub struct ReadMetrics {
+    /// Reads that the primary was asked for.
+    pub primary: IntCounter,
+    /// Reads that a replica answered.
+    pub replica: IntCounter,
+    /// Reads that a replica was asked for, and the primary had to answer.
+    refusals: [IntCounter; Refusal::ALL.len()],
+}
+
+impl ReadMetrics {
+    fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let reads = IntCounterVec::new(
+            Opts::new("origin_reads_total", "Reads, by who was asked last"),
+            &["source"],
+        )?;
+        let refusals = IntCounterVec::new(
+            Opts::new(
+                "origin_replica_refusals_total",
+                "Reads that a replica could not answer",
+            ),
+            &["reason"],
+        )?;
+        registry.register(Box::new(reads.clone()))?;
+        registry.register(Box::new(refusals.clone()))?;
+        Ok(Self {
+            primary: reads.with_label_values(&["primary"]),
+            replica: reads.with_label_values(&["replica"]),
+            refusals: Refusal::ALL.map(|refusal| refusals.with_label_values(&[refusal.name()])),
+        })
+    }
+
+    /// The counter of a reason.
+    pub fn refusal(&self, refusal: Refusal) -> &IntCounter {
+        &self.refusals[refusal as usize]
+    }
+}
+
 impl Metrics {
     /// Registers every metric.
     ///
@@ -122,9 +164,9 @@ impl Metrics {
             &["pool", "state"],
         )?;
         let in_flight = IntGauge::new("origin_in_flight_requests", "Requests being served")?;
-        let access_lines_lost = IntCounter::new(
-            "origin_access_lines_lost_total",
-            "Lines about requests that nobody took in time",
+        let hung_up = IntCounter::new(
+            "origin_hung_up_requests_total",
+            "Requests whose client hung up before they were answered",
         )?;
         let shed = IntCounter::new("origin_shed_requests_total", "Requests refused at once")?;
         registry.register(Box::new(requests.total.clone()))?;
@@ -133,7 +175,8 @@ impl Metrics {
         registry.register(Box::new(pools.clone()))?;
         registry.register(Box::new(in_flight.clone()))?;
         registry.register(Box::new(shed.clone()))?;
-        registry.register(Box::new(access_lines_lost.clone()))?;
+        registry.register(Box::new(hung_up.clone()))?;
+        let reads = ReadMetrics::new(&registry)?;
         #[cfg(target_os = "linux")]
         registry.register(Box::new(
             prometheus::process_collector::ProcessCollector::for_self(),
@@ -155,10 +198,19 @@ impl Metrics {
                 .collect(),
             unnamed: seconds.with_label_values(&["other"]),
             pools,
+            reads,
             in_flight,
             shed,
-            access_lines_lost,
+            hung_up,
         })
+    }
+
+    /// Registers what is counted of the log.
+    ///
+    /// # Errors
+    /// If its name is taken, which is a mistake in this program.
+    pub fn register_log(&self, log: &LogBuffer) -> prometheus::Result<()> {
+        self.registry.register(Box::new(log.lost().clone()))
     }
 
     /// The metrics of a request to a path of the router's list, or to none of them.

@@ -323,7 +323,7 @@ fn check_escapes(text: &str) -> Result<bool> {
     Ok(has_nul)
 }
 
-/// Reads `uXXXX`.
+/// Reads `u` and four hexadecimal digits: one UTF-16 code unit (RFC 8259, section 7), and what is left of the text.
 fn utf16_unit(text: &[u8]) -> Option<(u16, &[u8])> {
     let (digits, after) = text.strip_prefix(b"u")?.split_at_checked(4)?;
     if !digits.iter().all(u8::is_ascii_hexdigit) {

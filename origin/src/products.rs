@@ -8,6 +8,7 @@ use axum::{extract::State, response::Response, routing::get};
 
 use crate::{
     cache_policy::CachePolicy,
+    database::Reads,
     error::{Error, Result},
     extract::{Drained, FromParameters, Parameters, ProductId, Query},
     page::Page,
@@ -44,8 +45,12 @@ impl FromParameters for List {
     }
 }
 
-async fn list(State(state): State<AppState>, Query(List(page)): Query<List>) -> Result<Response> {
-    let products = db::list(state.db.reads(), page).await?;
+async fn list(
+    State(state): State<AppState>,
+    reads: Reads,
+    Query(List(page)): Query<List>,
+) -> Result<Response> {
+    let products = db::list(&reads, page).await?;
     let campus = &state.config.campus;
     let products: Vec<_> = products.iter().map(|product| product.on(campus)).collect();
     reply::json(CachePolicy::Products, &products)
@@ -53,11 +58,12 @@ async fn list(State(state): State<AppState>, Query(List(page)): Query<List>) -> 
 
 async fn product(
     State(state): State<AppState>,
+    reads: Reads,
     ProductId(id): ProductId,
     _: Drained,
 ) -> Result<Response> {
     let found = match id.row() {
-        Some(row) => db::get(state.db.reads(), row).await?,
+        Some(row) => db::get(&reads, row).await?,
         None => None,
     };
     let (product, features) = found.ok_or_else(|| Error::UnknownProduct(id.clone()))?;
@@ -68,13 +74,9 @@ async fn product(
     reply::json(CachePolicy::Product(id), &product)
 }
 
-async fn styles(
-    State(state): State<AppState>,
-    ProductId(id): ProductId,
-    _: Drained,
-) -> Result<Response> {
+async fn styles(reads: Reads, ProductId(id): ProductId, _: Drained) -> Result<Response> {
     let found = match id.row() {
-        Some(row) => db::styles(state.db.reads(), row).await?,
+        Some(row) => db::styles(&reads, row).await?,
         None => None,
     };
     let results = found.ok_or_else(|| Error::UnknownProduct(id.clone()))?;
@@ -85,13 +87,9 @@ async fn styles(
     reply::json(CachePolicy::Product(id.clone()), &styles)
 }
 
-async fn related(
-    State(state): State<AppState>,
-    ProductId(id): ProductId,
-    _: Drained,
-) -> Result<Response> {
+async fn related(reads: Reads, ProductId(id): ProductId, _: Drained) -> Result<Response> {
     let found = match id.row() {
-        Some(row) => db::related(state.db.reads(), row).await?,
+        Some(row) => db::related(&reads, row).await?,
         None => None,
     };
     let ids = found.ok_or_else(|| Error::UnknownProduct(id.clone()))?;

@@ -12,11 +12,12 @@ use axum::{
 
 use crate::{
     cache_policy::CachePolicy,
+    database::Reads,
     error::{Entity, Error, FieldError, Result},
     extract::{Drained, FromParameters, Parameters, Post, Query, QuestionId},
     id::Id,
     page::Page,
-    reply,
+    ranked, reply,
     routes::Route,
     state::AppState,
 };
@@ -56,9 +57,16 @@ impl FromParameters for List {
     }
 }
 
-async fn list(State(state): State<AppState>, Query(list): Query<List>) -> Result<Response> {
+async fn list(
+    State(state): State<AppState>,
+    reads: Reads,
+    Query(list): Query<List>,
+) -> Result<Response> {
     let results = match list.product_id.row() {
-        Some(row) => db::list(state.db.reads(), row, list.page).await?,
+        Some(row) => {
+            let by_ranks = state.ranked.serves(ranked::List::Questions, row, list.page);
+            db::list(&reads, row, list.page, by_ranks).await?
+        }
         None => Vec::new(),
     };
     let questions = model::Questions {

@@ -12,11 +12,12 @@ use axum::{
 
 use crate::{
     cache_policy::CachePolicy,
+    database::Reads,
     error::{Entity, Error, FieldError, Result},
     extract::{Drained, FromParameters, Parameters, Post, Query, ReviewId},
     id::Id,
     page::Page,
-    reply,
+    ranked, reply,
     routes::Route,
     state::AppState,
 };
@@ -59,9 +60,16 @@ impl FromParameters for List {
     }
 }
 
-async fn list(State(state): State<AppState>, Query(list): Query<List>) -> Result<Response> {
+async fn list(
+    State(state): State<AppState>,
+    reads: Reads,
+    Query(list): Query<List>,
+) -> Result<Response> {
     let results = match list.product_id.row() {
-        Some(row) => db::list(state.db.reads(), row, list.sort, list.page).await?,
+        Some(row) => {
+            let by_ranks = state.ranked.serves(ranked::List::Reviews, row, list.page);
+            db::list(&reads, row, list.sort, list.page, by_ranks).await?
+        }
         None => Vec::new(),
     };
     let page = model::ReviewPage {
@@ -82,12 +90,9 @@ impl FromParameters for OfProduct {
     }
 }
 
-async fn meta(
-    State(state): State<AppState>,
-    Query(OfProduct(id)): Query<OfProduct>,
-) -> Result<Response> {
+async fn meta(reads: Reads, Query(OfProduct(id)): Query<OfProduct>) -> Result<Response> {
     let counts = match id.row() {
-        Some(row) => db::meta(state.db.reads(), row).await?,
+        Some(row) => db::meta(&reads, row).await?,
         None => None,
     };
     let meta = model::Meta::new(&id, counts.unwrap_or_default());

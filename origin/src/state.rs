@@ -8,8 +8,8 @@ use std::sync::{
 use tokio::sync::Semaphore;
 
 use crate::{
-    access_log::AccessLog, cache_policy::CacheHeaders, config::Config, database::Database,
-    metrics::Metrics, tail::Tail,
+    cache_policy::CacheHeaders, config::Config, database::Database, log_buffer::LogBuffer,
+    metrics::Metrics, ranked::Ranked, tail::Tail,
 };
 
 /// The state behind every handler: one pointer to clone.
@@ -23,12 +23,14 @@ pub struct Shared {
     pub config: Config,
     /// The way to Postgres.
     pub db: Database,
+    /// Which products' pages are found by ranks.
+    pub ranked: Ranked,
     /// Tells caches what has changed.
     pub tail: Tail,
     /// Writes the cache fields of answers.
     pub cache_headers: CacheHeaders,
-    /// Lines about requests.
-    pub access_log: AccessLog,
+    /// Takes the lines about requests.
+    pub log: LogBuffer,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// One permit for each byte of request bodies that may be held in memory.

@@ -31,7 +31,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::{
     config::{DatabaseUrl, TailSettings},
-    database::connect,
+    database::{connect, tls::tls},
     state::RequestIds,
 };
 use db::Source;
@@ -99,7 +99,7 @@ impl Tail {
             shared: Arc::new(Shared {
                 source: Source {
                     config: connect::config(url.options(), STATEMENT_DEADLINE),
-                    tls: connect::tls(url.options())?,
+                    tls: tls(url.options())?,
                     connect_timeout,
                     deadline: STATEMENT_DEADLINE + connect_timeout,
                 },

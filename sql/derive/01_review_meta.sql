@@ -17,14 +17,17 @@ voted as (
    group by characteristic_id
 ),
 described as (
-  select c.product_id,
-         array_agg(c.id order by c.id) as ids,
-         array_agg(c.name order by c.id) as names,
-         array_agg(coalesce(v.sum, 0)::bigint order by c.id) as sums,
-         array_agg(coalesce(v.count, 0) order by c.id) as counts
-    from characteristics c
-    left join voted v on v.characteristic_id = c.id
-   group by c.product_id
+  -- Sorted once for all: an aggregate with an order of its own sorts the few rows of each product again.
+  select product_id,
+         array_agg(id) as ids,
+         array_agg(name) as names,
+         array_agg(sum) as sums,
+         array_agg(count) as counts
+    from (select c.product_id, c.id, c.name, coalesce(v.sum, 0)::bigint as sum, coalesce(v.count, 0) as count
+            from characteristics c
+            left join voted v on v.characteristic_id = c.id
+           order by c.product_id, c.id) as sorted
+   group by product_id
 )
 select product_id,
        coalesce(counted.ratings, '{0,0,0,0,0}'),

@@ -7,6 +7,7 @@ alter table styles add constraint styles_pkey primary key (id);
 alter table skus add constraint skus_pkey primary key (id);
 alter table photos add constraint photos_pkey primary key (id);
 alter table related add constraint related_pkey primary key (id);
+alter table ranked_products add constraint ranked_products_pkey primary key (list, product_id);
 
 -- GET /products/{id}: the features of one product.
 create index features_product_id_idx on features (product_id);

@@ -11,3 +11,5 @@ alter table characteristic_reviews add constraint characteristic_reviews_review_
 alter table characteristic_reviews add constraint characteristic_reviews_characteristic_id_fkey foreign key (characteristic_id) references characteristics (id) on delete cascade;
 alter table answers add constraint answers_question_id_fkey foreign key (question_id) references questions (id) on delete cascade;
 alter table answer_photos add constraint answer_photos_answer_id_fkey foreign key (answer_id) references answers (id) on delete cascade;
+alter table review_ranks add constraint review_ranks_review_id_fkey foreign key (review_id) references reviews (id) on delete cascade on update cascade;
+alter table question_ranks add constraint question_ranks_question_id_fkey foreign key (question_id) references questions (id) on delete cascade on update cascade;

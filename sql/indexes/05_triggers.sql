@@ -30,3 +30,6 @@ create trigger keep_review_meta after insert or delete or update of id, product_
 create trigger refresh_review_meta after truncate on reviews for each statement execute function service.on_review_truncate();
 create trigger refresh_review_meta after truncate on characteristics for each statement execute function service.on_review_truncate();
 create trigger refresh_review_meta after truncate on characteristic_reviews for each statement execute function service.on_review_truncate();
+
+create trigger keep_ranks after insert or update of product_id, date, helpfulness, reported on reviews for each row when (not coherence.is_marked()) execute function service.on_ranked_review();
+create trigger keep_ranks after insert or update of product_id, date, helpfulness, reported on questions for each row when (not coherence.is_marked()) execute function service.on_ranked_question();

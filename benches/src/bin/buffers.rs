@@ -20,7 +20,10 @@ const FULL_SIZE: u32 = 1_000_000;
 const PAGE: i64 = 5;
 /// The pages of the catalogue are measured this often each.
 const REPEATS: usize = 50;
-const FATTEST_OF_EACH: i64 = 3;
+/// Any page of the catalogue: the counts of the runs of ids, and one walk through the key's index.
+const CATALOGUE_AIM: u64 = 20;
+/// The fattest are measured on so many; each read takes others of them, so that none has read for another.
+const FATTEST: usize = 2;
 
 #[derive(Parser)]
 struct Arguments {
@@ -52,76 +55,114 @@ enum Aims {
     Off,
 }
 
-/// A statement and the buffers that it may touch for a usual product.
+/// A statement and the buffers that it may touch, in the median, for each set: random, fattest, last tenth.
 struct Read {
     label: &'static str,
     statement: &'static str,
-    aim: Option<u64>,
+    /// The one that the origin runs for the fattest, if that is another.
+    ranked: Option<&'static str>,
+    aims: [u64; 3],
     subject: Subject,
 }
 
-/// What the first argument is.
+/// What the first argument is, and of what the fattest have most.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Subject {
     /// A product, alone.
     Product,
-    /// A product, before the size and the start of a page.
+    /// A product, before the size and the start of a page of reviews or questions.
     ProductPage,
-    /// A question, before the size and the start of a page.
+    /// A question, before the size and the start of a page of answers.
     QuestionPage,
 }
 
+const SETS: [&str; 3] = ["random", "fattest", "last tenth"];
+
 const READS: [Read; 9] = [
-    read("product", "products.get", Some(8), Subject::Product),
-    read("styles", "products.styles", Some(16), Subject::Product),
-    read("related", "products.related", Some(8), Subject::Product),
-    read(
+    read("product", "products.get", [8; 3], Subject::Product),
+    read("styles", "products.styles", [16; 3], Subject::Product),
+    read("related", "products.related", [8; 3], Subject::Product),
+    ranked(
         "reviews, relevant",
-        "reviews.list_relevant",
-        Some(8),
-        Subject::ProductPage,
+        ["reviews.list_relevant", "reviews.list_ranked_relevant"],
+        [8, 52, 8],
     ),
-    read(
+    ranked(
         "reviews, newest",
-        "reviews.list_newest",
-        Some(8),
-        Subject::ProductPage,
+        ["reviews.list_newest", "reviews.list_ranked_newest"],
+        [8, 52, 8],
     ),
-    read(
+    ranked(
         "reviews, helpful",
-        "reviews.list_helpful",
-        Some(8),
-        Subject::ProductPage,
+        ["reviews.list_helpful", "reviews.list_ranked_helpful"],
+        [8, 52, 8],
     ),
-    read("meta", "reviews.meta", Some(4), Subject::Product),
-    read(
+    read("meta", "reviews.meta", [4; 3], Subject::Product),
+    ranked(
         "questions",
-        "questions.list",
-        Some(16),
-        Subject::ProductPage,
+        ["questions.list", "questions.list_ranked"],
+        [16, 80, 16],
     ),
-    read("answers", "answers.list", None, Subject::QuestionPage),
+    // A question's answers are sorted whole: the largest has 3,486.
+    read(
+        "answers",
+        "answers.list",
+        [12, 200, 12],
+        Subject::QuestionPage,
+    ),
 ];
 
 const fn read(
     label: &'static str,
     statement: &'static str,
-    aim: Option<u64>,
+    aims: [u64; 3],
     subject: Subject,
 ) -> Read {
     Read {
         label,
         statement,
-        aim,
+        ranked: None,
+        aims,
         subject,
     }
 }
 
-/// Products that belong together.
-struct Set {
-    label: &'static str,
-    products: Vec<i32>,
-    questions: Vec<i32>,
+const fn ranked(label: &'static str, statements: [&'static str; 2], aims: [u64; 3]) -> Read {
+    Read {
+        label,
+        statement: statements[0],
+        ranked: Some(statements[1]),
+        aims,
+        subject: Subject::ProductPage,
+    }
+}
+
+/// The ids that reads are measured on, of which no two reads get the same.
+struct Ids {
+    dice: Dice,
+    last_product: u32,
+    last_question: u32,
+    fattest_products: Vec<i32>,
+    fattest_questions: Vec<i32>,
+}
+
+impl Ids {
+    fn take(&mut self, set: &str, subject: Subject, count: usize) -> Vec<i32> {
+        let (last, fattest) = match subject {
+            Subject::QuestionPage => (self.last_question, &mut self.fattest_questions),
+            Subject::Product | Subject::ProductPage => {
+                (self.last_product, &mut self.fattest_products)
+            }
+        };
+        let min = match set {
+            "fattest" => return fattest.drain(..FATTEST.min(fattest.len())).collect(),
+            "last tenth" => last - last / 10,
+            _ => 1,
+        };
+        (0..count)
+            .map(|_| self.dice.between(min, last).cast_signed())
+            .collect()
+    }
 }
 
 /// The executions of one statement for one set.
@@ -143,10 +184,20 @@ async fn main() -> Result<ExitCode> {
     };
     let mut conn = database::connect(&owner_url).await?;
     let last = database::last_product(&mut conn).await?;
-    let sets = sets(&mut conn, &arguments, last).await?;
+    let mut ids = Ids {
+        dice: Dice::new(arguments.seed),
+        last_product: last,
+        last_question: database::last_question(&mut conn).await?,
+        fattest_products: database::fattest_products(&mut conn, FATTEST * READS.len()).await?,
+        fattest_questions: database::fattest_questions(&mut conn, FATTEST).await?,
+    };
     let mut measured = Vec::new();
     for read in &READS {
-        measured.extend(measure_read(&mut conn, read, &sets).await?);
+        for (set, aim) in SETS.into_iter().zip(read.aims) {
+            let ids = ids.take(set, read.subject, arguments.products);
+            ensure!(!ids.is_empty(), "nothing to read: {set}");
+            measured.push(measure_read(&mut conn, read, set, aim, &ids).await?);
+        }
     }
     measured.extend(measure_catalogue(&mut conn, i64::from(last)).await?);
     let table = table(&measured);
@@ -169,71 +220,34 @@ async fn main() -> Result<ExitCode> {
     Ok(verdicts.exit_code())
 }
 
-async fn sets(conn: &mut PgConnection, arguments: &Arguments, last: u32) -> Result<Vec<Set>> {
-    let mut dice = Dice::new(arguments.seed);
-    let mut random = |min: u32| -> Vec<i32> {
-        (0..arguments.products)
-            .map(|_| dice.between(min, last).cast_signed())
-            .collect()
-    };
-    let (anywhere, last_tenth) = (random(1), random(last - last / 10));
-    let mut sets = Vec::new();
-    for (label, products) in [
-        (
-            "random",
-            database::existing_products(conn, &anywhere).await?,
-        ),
-        (
-            "fattest",
-            database::fattest_products(conn, FATTEST_OF_EACH).await?,
-        ),
-        (
-            "last tenth",
-            database::existing_products(conn, &last_tenth).await?,
-        ),
-    ] {
-        ensure!(!products.is_empty(), "no products: {label}");
-        let questions = database::questions_of(conn, &products).await?;
-        sets.push(Set {
-            label,
-            products,
-            questions,
-        });
-    }
-    Ok(sets)
-}
-
-async fn measure_read(conn: &mut PgConnection, read: &Read, sets: &[Set]) -> Result<Vec<Measured>> {
-    let prepared = Prepared::new(conn, statement::text(read.statement)?).await?;
+async fn measure_read(
+    conn: &mut PgConnection,
+    read: &Read,
+    set: &'static str,
+    aim: u64,
+    ids: &[i32],
+) -> Result<Measured> {
+    let ranked = read.ranked.filter(|_| set == "fattest");
+    let statement = statement::text(ranked.unwrap_or(read.statement))?;
+    let prepared = Prepared::new(conn, statement).await?;
     let arguments = |id: i32| match read.subject {
         Subject::Product => vec![i64::from(id)],
         Subject::ProductPage | Subject::QuestionPage => vec![i64::from(id), PAGE, 0],
     };
     // The session learns about the tables; what belongs to no product is not counted.
     prepared.explain(conn, &arguments(0)).await?;
-    let mut measured = Vec::new();
-    for set in sets {
-        let ids = match read.subject {
-            Subject::Product | Subject::ProductPage => &set.products,
-            Subject::QuestionPage => &set.questions,
-        };
-        let mut firsts = Vec::with_capacity(ids.len());
-        for id in ids {
-            firsts.push(prepared.explain(conn, &arguments(*id)).await?);
-        }
-        let mut executions = Vec::with_capacity(ids.len());
-        for (id, first) in ids.iter().zip(firsts) {
-            let warm = prepared.explain(conn, &arguments(*id)).await?;
-            executions.push((i64::from(*id), first, warm));
-        }
-        measured.push(Measured {
-            read: read.label,
-            set: set.label,
-            aim: (set.label == "random").then_some(read.aim).flatten(),
-            executions,
-        });
+    let mut executions = Vec::with_capacity(ids.len());
+    for id in ids {
+        let first = prepared.explain(conn, &arguments(*id)).await?;
+        let warm = prepared.explain(conn, &arguments(*id)).await?;
+        executions.push((i64::from(*id), first, warm));
     }
-    Ok(measured)
+    Ok(Measured {
+        read: read.label,
+        set,
+        aim: Some(aim),
+        executions,
+    })
 }
 
 /// The first, a deep and the last page of the catalogue: a deep one should cost what the first one costs.
@@ -258,7 +272,7 @@ async fn measure_catalogue(conn: &mut PgConnection, last: i64) -> Result<Vec<Mea
         measured.push(Measured {
             read: "products",
             set,
-            aim: None,
+            aim: Some(CATALOGUE_AIM),
             executions,
         });
     }
@@ -310,7 +324,7 @@ fn judge(measured: &[Measured], verdicts: &mut Verdicts) {
     for one in measured {
         if let (Some(aim), Some(median)) = (one.aim, one.warm_median()) {
             verdicts.check(
-                format_args!("{} touches at most {aim} buffers", one.read),
+                format_args!("{}, {}: at most {aim} buffers", one.read, one.set),
                 median <= aim as f64,
                 format_args!("median {median:.0}"),
             );

@@ -5,7 +5,8 @@
 //! behind by a run that was interrupted is removed by the next one.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    cmp::Reverse,
+    collections::{BTreeSet, HashMap, VecDeque},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -14,7 +15,10 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tokio::{task::JoinSet, time};
 
 use super::{connect, files, run, writes};
-use crate::error::{Error, Result, database};
+use crate::{
+    error::{Error, Result, database},
+    tables::TABLES,
+};
 
 /// Where a load builds its tables.
 pub const NEXT: &str = "shop_next";
@@ -87,11 +91,78 @@ pub async fn create_tables(conn: &mut PgConnection) -> Result<()> {
     tx.commit().await.map_err(database(doing))
 }
 
-/// Makes the derived rows.
+/// Makes the derived rows, which takes one connection, and beside it keys and indexes over the rest of
+/// `jobs`; then references and triggers. `on_derived` is called once the derived rows are there.
 ///
 /// # Errors
 /// If Postgres refuses.
-pub async fn derive(conn: &mut PgConnection) -> Result<()> {
+pub async fn derive_and_index(
+    conn: &mut PgConnection,
+    database_url: &str,
+    jobs: usize,
+    on_derived: impl FnOnce(),
+) -> Result<()> {
+    let [keys @ .., references, triggers] = files::INDEXES else {
+        return Err(Error::Check("sql/indexes lacks its files".to_owned()));
+    };
+    let statements = |file: &files::SqlFile| split_statements(file.sql);
+    let keys = keys.iter().flat_map(statements).collect();
+    let (copied, derived) = by_size(conn, keys).await?;
+    let queue = Queue::of(copied);
+    let deriving = async {
+        derive(conn).await?;
+        on_derived();
+        work_off(database_url.to_owned(), queue.clone()).await
+    };
+    tokio::try_join!(
+        deriving,
+        work_off_by(database_url, jobs.saturating_sub(1), queue.clone())
+    )?;
+    side_by_side(database_url, jobs, derived).await?;
+    side_by_side(database_url, jobs, statements(references)).await?;
+    side_by_side(database_url, 1, statements(triggers)).await
+}
+
+/// Statements for tables that have been copied, those of the largest first, so that none of them is
+/// left to a single connection at the end; and those for tables whose rows are derived. Indexes come
+/// before keys: a key waits until nobody reads its table, and rows are being derived from some.
+async fn by_size(
+    conn: &mut PgConnection,
+    statements: Vec<String>,
+) -> Result<(Vec<String>, Vec<String>)> {
+    let sizes: Vec<(String, i64)> = sqlx::query_as(
+        "select relname::text, pg_relation_size(oid)
+           from pg_class
+          where relnamespace = $1::regnamespace and relkind = 'r'",
+    )
+    .bind(NEXT)
+    .fetch_all(conn)
+    .await
+    .map_err(database("measuring the tables of the load"))?;
+    let sizes: HashMap<String, i64> = sizes.into_iter().collect();
+    let is_copied = |statement: &String| {
+        let table = target(statement);
+        TABLES.iter().any(|copied| copied.name == table)
+    };
+    let (mut copied, derived): (Vec<String>, Vec<String>) =
+        statements.into_iter().partition(is_copied);
+    copied.sort_by_key(|statement| {
+        let size = sizes.get(target(statement)).copied();
+        (statement.starts_with("alter table"), Reverse(size))
+    });
+    Ok((copied, derived))
+}
+
+/// The table that a statement of `sql/indexes` is about.
+fn target(statement: &str) -> &str {
+    let behind = statement
+        .strip_prefix("alter table ")
+        .or_else(|| statement.split_once(" on ").map(|(_, behind)| behind));
+    let table = behind.and_then(|behind| behind.split([' ', '(', ';']).next());
+    table.unwrap_or_default()
+}
+
+async fn derive(conn: &mut PgConnection) -> Result<()> {
     run(
         conn,
         "entering the tables of the load",
@@ -107,25 +178,6 @@ pub async fn derive(conn: &mut PgConnection) -> Result<()> {
         "reset search_path; reset work_mem",
     )
     .await
-}
-
-/// Builds keys, indexes, references and triggers over `jobs` connections, then the statistics.
-///
-/// # Errors
-/// If Postgres refuses.
-pub async fn index(database_url: &str, jobs: usize) -> Result<()> {
-    let [keys @ .., references, triggers] = files::INDEXES else {
-        return Err(Error::Check("sql/indexes lacks its files".to_owned()));
-    };
-    let statements = |file: &files::SqlFile| split_statements(file.sql);
-    side_by_side(
-        database_url,
-        jobs,
-        keys.iter().flat_map(statements).collect(),
-    )
-    .await?;
-    side_by_side(database_url, jobs, statements(references)).await?;
-    side_by_side(database_url, 1, statements(triggers)).await
 }
 
 /// Takes the statistics without which Postgres plans blindly, and marks derived rows as seen by all.
@@ -168,7 +220,12 @@ pub async fn analyze_live(
 ) -> Result<()> {
     let added = tables.iter().copied();
     let statements = added
-        .chain(["review_meta"])
+        .chain([
+            "review_meta",
+            "ranked_products",
+            "review_ranks",
+            "question_ranks",
+        ])
         .map(|table| format!("analyze shop.{table}"))
         .collect();
     side_by_side(database_url, jobs, statements).await
@@ -316,13 +373,25 @@ pub async fn check_triggers(conn: &mut PgConnection) -> Result<()> {
 /// # Errors
 /// If Postgres refuses for another reason than a lock.
 pub async fn drop_old(conn: &mut PgConnection) -> Result<bool> {
+    drop_schema(conn, "shop_old").await
+}
+
+/// Removes the tables of a load, once nobody uses them any more; says whether that could be done.
+///
+/// # Errors
+/// If Postgres refuses for another reason than a lock.
+pub async fn drop_next(conn: &mut PgConnection) -> Result<bool> {
+    drop_schema(conn, NEXT).await
+}
+
+async fn drop_schema(conn: &mut PgConnection, schema: &str) -> Result<bool> {
     let statement = format!(
         "set lock_timeout = {LOCK_TIMEOUT_MS};
-         drop schema if exists shop_old cascade;
+         drop schema if exists {schema} cascade;
          reset lock_timeout"
     );
     for _ in 0..LOCK_TRIES {
-        match run(conn, "removing the old tables", &statement).await {
+        match run(conn, &format!("removing schema {schema}"), &statement).await {
             Err(error) if is_lock_timeout(&error) => time::sleep(LOCK_PAUSE).await,
             outcome => return outcome.map(|()| true),
         }
@@ -341,12 +410,30 @@ pub(super) fn is_lock_timeout(error: &Error) -> bool {
     error.code().as_deref() == Some(LOCK_NOT_AVAILABLE)
 }
 
-/// Runs statements over several connections, in order of beginning.
+/// Statements that several connections work off, in order of beginning.
+#[derive(Debug, Clone)]
+struct Queue(Arc<Mutex<VecDeque<String>>>);
+
+impl Queue {
+    fn of(statements: Vec<String>) -> Self {
+        Self(Arc::new(Mutex::new(VecDeque::from(statements))))
+    }
+
+    fn next(&self) -> Option<String> {
+        let mut statements = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        statements.pop_front()
+    }
+}
+
+/// Runs statements over several connections.
 async fn side_by_side(database_url: &str, jobs: usize, statements: Vec<String>) -> Result<()> {
-    let queue = Arc::new(Mutex::new(VecDeque::from(statements)));
+    work_off_by(database_url, jobs.max(1), Queue::of(statements)).await
+}
+
+async fn work_off_by(database_url: &str, jobs: usize, queue: Queue) -> Result<()> {
     let mut workers = JoinSet::new();
-    for _ in 0..jobs.max(1) {
-        workers.spawn(work_off(database_url.to_owned(), Arc::clone(&queue)));
+    for _ in 0..jobs {
+        workers.spawn(work_off(database_url.to_owned(), queue.clone()));
     }
     while let Some(worker) = workers.join_next().await {
         worker.map_err(|error| Error::Check(format!("a worker ended early: {error}")))??;
@@ -354,19 +441,16 @@ async fn side_by_side(database_url: &str, jobs: usize, statements: Vec<String>) 
     Ok(())
 }
 
-async fn work_off(database_url: String, queue: Arc<Mutex<VecDeque<String>>>) -> Result<()> {
+async fn work_off(database_url: String, queue: Queue) -> Result<()> {
     let mut conn = connect(&database_url).await?;
+    // References are checked by a join: both sides have an index in that order, and merging those
+    // takes half the time of a hash table.
     let session = format!(
         "set search_path = {NEXT}; set work_mem = '{QUERY_MEMORY}';
-         set maintenance_work_mem = '{INDEX_MEMORY}'"
+         set maintenance_work_mem = '{INDEX_MEMORY}'; set enable_hashjoin = off"
     );
     run(&mut conn, "setting up the session", &session).await?;
-    loop {
-        let next = queue
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop_front();
-        let Some(statement) = next else { break };
+    while let Some(statement) = queue.next() {
         run(&mut conn, &statement, &statement).await?;
     }
     conn.close().await.map_err(database("closing a connection"))
@@ -400,6 +484,20 @@ mod tests {
                 "alter table b\n  add primary key (c)"
             ]
         );
+    }
+
+    #[test]
+    fn every_statement_of_the_index_files_names_a_table_of_the_schema() {
+        let is_table = |name: &str| {
+            let start = format!("create table {name} (");
+            files::SCHEMA.iter().any(|file| file.sql.contains(&start))
+        };
+        let [keys @ .., _, _] = files::INDEXES else {
+            panic!("sql/indexes lacks its files")
+        };
+        for statement in keys.iter().flat_map(|file| split_statements(file.sql)) {
+            assert!(is_table(target(&statement)), "{statement}");
+        }
     }
 
     #[test]

@@ -48,6 +48,7 @@ pub const COHERENCE: &str = include_str!("../../../sql/coherence.sql");
 pub const FUNCTIONS: &[SqlFile] = sql_files![
     "functions/keep_catalogue.sql",
     "functions/keep_product_id.sql",
+    "functions/keep_ranks.sql",
     "functions/keep_review_meta.sql",
 ];
 
@@ -57,11 +58,16 @@ pub const SCHEMA: &[SqlFile] = sql_files![
     "schema/02_reviews.sql",
     "schema/03_questions.sql",
     "schema/04_sequences.sql",
+    "schema/05_ranks.sql",
 ];
 
 /// Derived rows, once after COPY.
-pub const DERIVE: &[SqlFile] =
-    sql_files!["derive/01_review_meta.sql", "derive/02_product_counts.sql"];
+pub const DERIVE: &[SqlFile] = sql_files![
+    "derive/01_review_meta.sql",
+    "derive/02_product_counts.sql",
+    "derive/03_ranked_products.sql",
+    "derive/04_ranks.sql",
+];
 
 /// Keys, indexes, references and triggers. Statements of one file may run side by side, except
 /// those of the triggers; files run one after the other.

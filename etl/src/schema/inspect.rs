@@ -11,7 +11,13 @@ use crate::{
 };
 
 /// Tables that hold what follows from others.
-const DERIVED: [&str; 2] = ["review_meta", "product_counts"];
+const DERIVED: [&str; 5] = [
+    "review_meta",
+    "product_counts",
+    "ranked_products",
+    "review_ranks",
+    "question_ranks",
+];
 
 /// Begins to look: from here on all that is seen is of one moment, and nothing that is done stays.
 ///

@@ -58,7 +58,9 @@ pub async fn add(
     run(
         &mut tx,
         doing,
-        "set local work_mem = '64MB'; select coherence.mark()",
+        // No others write to the tables whose products may become popular by this, until it commits.
+        "lock table shop.reviews, shop.questions in share row exclusive mode;
+         set local work_mem = '64MB'; select coherence.mark()",
     )
     .await?;
     let others = writes::changes(&mut tx).await? - writes::changes_at_last_load(&mut tx).await?;
@@ -67,20 +69,12 @@ pub async fn add(
     }
     touch(&mut tx).await?;
     refresh_meta(&mut tx).await?;
+    refresh_ranks(&mut tx).await?;
     tell(&mut tx).await?;
     let changes = writes::changes(&mut tx).await?;
     build::write_down(&mut tx, report, changes - others).await?;
     build::check_triggers(&mut tx).await?;
     tx.commit().await.map_err(database(doing))
-}
-
-/// Removes the tables of the load.
-///
-/// # Errors
-/// If Postgres refuses.
-pub async fn remove(conn: &mut PgConnection) -> Result<()> {
-    let statement = format!("drop schema if exists {NEXT} cascade");
-    run(conn, "removing the tables of the load", &statement).await
 }
 
 async fn add_rows(conn: &mut PgConnection, table: &Table) -> Result<()> {
@@ -118,12 +112,7 @@ async fn touch(conn: &mut PgConnection) -> Result<()> {
 /// Takes those counts, by the same statement as a load of everything: it sees only their rows.
 async fn refresh_meta(conn: &mut PgConnection) -> Result<()> {
     let doing = "taking the counts of reviews anew";
-    let Some(derive) = files::DERIVE
-        .iter()
-        .find(|file| file.path.ends_with("review_meta.sql"))
-    else {
-        return Err(Error::Check("sql/derive lacks its files".to_owned()));
-    };
+    let derive = derive_sql("review_meta.sql")?;
     let statement = format!(
         "create temporary table review_meta (like shop.review_meta) on commit drop;
          create temporary view reviews as
@@ -140,9 +129,53 @@ async fn refresh_meta(conn: &mut PgConnection) -> Result<()> {
          delete from shop.review_meta m using pg_temp.touched t where m.product_id = t.product_id;
          insert into shop.review_meta select * from pg_temp.review_meta;
          drop view pg_temp.characteristic_reviews, pg_temp.characteristics, pg_temp.reviews",
-        derive.sql
+        derive
     );
     run(conn, doing, &statement).await
+}
+
+/// Ranks the products that became popular, and the rows of all popular ones that got any, by the
+/// same statements as a load of everything: they see only their rows.
+async fn refresh_ranks(conn: &mut PgConnection) -> Result<()> {
+    let doing = "ranking the rows of popular products anew";
+    let statement = format!(
+        "create temporary table crowded on commit drop as
+         select product_id from {NEXT}.reviews union select product_id from {NEXT}.questions;
+         analyze pg_temp.crowded;
+         create temporary table ranked_products (like shop.ranked_products) on commit drop;
+         create temporary table review_ranks (like shop.review_ranks) on commit drop;
+         create temporary table question_ranks (like shop.question_ranks) on commit drop;
+         create temporary view reviews as
+         select r.* from shop.reviews r join crowded c on c.product_id = r.product_id;
+         create temporary view questions as
+         select q.* from shop.questions q join crowded c on c.product_id = q.product_id;
+         set local search_path = pg_temp;
+         {products};
+         insert into shop.ranked_products select * from ranked_products on conflict do nothing;
+         truncate ranked_products;
+         insert into ranked_products
+         select p.* from shop.ranked_products p join crowded c on c.product_id = p.product_id;
+         {ranks};
+         set local search_path = default;
+         delete from shop.review_ranks r using pg_temp.ranked_products p
+          where p.list = 'reviews' and r.product_id = p.product_id;
+         delete from shop.question_ranks q using pg_temp.ranked_products p
+          where p.list = 'questions' and q.product_id = p.product_id;
+         insert into shop.review_ranks select * from pg_temp.review_ranks;
+         insert into shop.question_ranks select * from pg_temp.question_ranks;
+         drop view pg_temp.reviews, pg_temp.questions",
+        products = derive_sql("ranked_products.sql")?,
+        ranks = derive_sql("04_ranks.sql")?,
+    );
+    run(conn, doing, &statement).await
+}
+
+fn derive_sql(name: &str) -> Result<&'static str> {
+    let mut derive = files::DERIVE.iter();
+    derive
+        .find(|file| file.path.ends_with(name))
+        .map(|file| file.sql)
+        .ok_or_else(|| Error::Check("sql/derive lacks its files".to_owned()))
 }
 
 /// Appends to the outbox what the statement triggers would have: the groups of each row that was

@@ -56,6 +56,7 @@ async fn generate_migrate_and_load_work_from_the_command_line() {
     ];
     let output = run(&load);
     assert!(output.status.success(), "{}", stderr(&output));
+    assert!(!stderr(&output).contains("WARN"), "{}", stderr(&output));
 
     let table = String::from_utf8(output.stdout).unwrap();
     for text in [

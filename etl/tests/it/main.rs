@@ -3,14 +3,18 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
+mod any_bytes;
 mod clean;
 mod command;
+mod disk_full;
 mod dump;
 mod generated;
 mod kept;
+mod memory;
 mod merge;
 mod migrate;
 mod online;
+mod ranks;
 mod refused;
 mod repaired;
 mod restart;

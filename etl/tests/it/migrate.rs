@@ -23,10 +23,20 @@ async fn an_empty_database_is_set_up_for_origins_to_use() {
             .unwrap();
         assert_eq!(count, 0, "{table}");
     }
-    let refused = sqlx::raw_sql("drop table shop.products")
-        .execute(&mut app)
-        .await;
-    assert!(refused.is_err(), "the origin's role may define tables");
+    for definition in [
+        "drop table shop.products",
+        "create table shop.x (a int)",
+        "create table public.x (a int)",
+        "create temporary table x (a int)",
+        "create schema x",
+    ] {
+        let refused = sqlx::raw_sql(definition).execute(&mut app).await;
+        let refused = refused.expect_err(definition);
+        let code = refused
+            .as_database_error()
+            .and_then(sqlx::error::DatabaseError::code);
+        assert_eq!(code.as_deref(), Some("42501"), "{definition}: {refused}");
+    }
 }
 
 #[tokio::test]

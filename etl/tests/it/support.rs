@@ -20,7 +20,7 @@ use stack::TestCluster;
 use tempfile::TempDir;
 
 /// The tables that a load fills or derives.
-pub(crate) const TABLES: [&str; 15] = [
+pub(crate) const TABLES: [&str; 18] = [
     "products",
     "product_counts",
     "features",
@@ -36,6 +36,9 @@ pub(crate) const TABLES: [&str; 15] = [
     "questions",
     "answers",
     "answer_photos",
+    "ranked_products",
+    "review_ranks",
+    "question_ranks",
 ];
 
 /// A database with the schema and no rows, dropped with the value.
@@ -79,6 +82,15 @@ impl Shop {
     /// The database, for the origin's role.
     pub(crate) fn app_url(&self) -> String {
         TestCluster::shared().app_url(&self.name)
+    }
+
+    /// Puts its files where a tablespace has them; nobody may be connected.
+    pub(crate) fn move_to(&self, tablespace: &str) {
+        let statement = format!("alter database {} set tablespace {tablespace}", self.name);
+        TestCluster::shared()
+            .cluster()
+            .psql("postgres", &statement)
+            .unwrap();
     }
 
     pub(crate) async fn connect(&self) -> PgConnection {
@@ -128,6 +140,9 @@ impl Shop {
             let key = match table {
                 "product_counts" => "run",
                 "review_meta" => "product_id",
+                "ranked_products" => "(list, product_id)",
+                "review_ranks" => "review_id",
+                "question_ranks" => "question_id",
                 _ => "id",
             };
             let sum = format!(

@@ -5,7 +5,7 @@ use std::fs;
 
 use etl::{
     error::Error,
-    load::{self, LoadOptions},
+    load::{self, LoadOptions, Mode},
     schema::{self, writes},
 };
 use tempfile::TempDir;
@@ -62,6 +62,36 @@ async fn a_load_that_would_lose_changes_stops_and_says_how_many() {
     // From here on there is nothing to lose.
     let output = load(&[]);
     assert!(output.status.success(), "{}", stderr(&output));
+}
+
+#[tokio::test]
+async fn carts_interactions_keys_and_what_caches_were_told_stay_over_every_kind_of_load() {
+    let (shop, dir) = loaded_base().await;
+    shop.execute(
+        "insert into service.cart_items (identity, sku_id, count) values (sha256('a'), 7, 2);
+         insert into service.interactions (element, widget, time) values ('a', 'b', 'c');
+         insert into service.idempotency_keys (scope, digest, status, groups)
+         values (sha256('b'), sha256('c'), 201, array['products'])",
+    )
+    .await;
+    let kept = async || {
+        let mut rows = Vec::new();
+        for table in ["cart_items", "interactions", "idempotency_keys"] {
+            rows.extend(shop.rows(&format!("table service.{table}")).await);
+        }
+        rows
+    };
+    let (before, told) = (kept().await, shop.outbox().await);
+    assert_eq!(before.len(), 3);
+    shop.load(dir.path()).await.unwrap();
+    shop.load_over(dir.path()).await;
+    let merge = LoadOptions {
+        mode: Mode::Merge,
+        ..options(dir.path())
+    };
+    load::run(&shop.url, &merge).await.unwrap();
+    assert_eq!(kept().await, before);
+    assert!(!told.is_empty() && shop.outbox().await.starts_with(&told));
 }
 
 #[tokio::test]

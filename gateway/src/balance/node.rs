@@ -17,7 +17,7 @@ const SLOW_START_MIN: u128 = 100;
 
 /// A node's name within this run; never given twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct NodeId(u64);
+pub struct NodeId(pub(crate) u64);
 
 /// Where a node is, as configuration and name resolution say.
 #[derive(Debug, Clone, PartialEq, Eq)]

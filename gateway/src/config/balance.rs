@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::check::Check;
 use super::kind::duration;
 use super::section::Upstream;
 
 /// Which of the usable origins a request goes to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Algorithm {
     /// The one with the fewest requests in flight for its weight.
@@ -21,7 +22,7 @@ pub enum Algorithm {
 }
 
 /// `[upstream.ejection]`: an origin whose requests fail is passed over for a while.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Ejection {
     /// The first time out; each further one is twice as long.

@@ -7,10 +7,35 @@ use http::{HeaderName, HeaderValue};
 
 use super::route::{Segment, segments};
 use super::{Address, ByteSize, Config, canonical_host};
+use crate::policy::auth::Tokens;
 use crate::policy::vary::Coding;
 
-/// One broken rule: the setting, and what is wrong with it.
-pub(super) type Finding = (String, String);
+/// One broken rule.
+pub(super) struct Finding {
+    /// The setting that breaks it.
+    pub(super) key: String,
+    /// Another setting that the rule is about too, or nothing.
+    beside: &'static str,
+    /// What is wrong, and what would be right.
+    pub(super) message: String,
+}
+
+/// Streams to follow, and other gateways to wait for, at most.
+const FOLLOWED_MAX: u64 = 64;
+
+impl Finding {
+    /// Whether the rule is about this setting, one below it, or the one above it.
+    pub(super) fn is_about(&self, key: &str) -> bool {
+        let holds = |above: &str, below: &str| {
+            !above.is_empty()
+                && below
+                    .strip_prefix(above)
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        };
+        let related = |own: &str| holds(own, key) || holds(key, own);
+        related(&self.key) || related(self.beside)
+    }
+}
 
 /// What the rules found.
 pub(super) struct Check {
@@ -29,13 +54,46 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
     check.http(config);
     check.cors(config);
     check.tokens(config);
+    check.coherence(config);
+    check.releases(config);
     check.routes(config);
+    check.findings
+}
+
+/// Looks at the files that the settings name.
+pub(super) fn files(config: &Config) -> Vec<Finding> {
+    let mut check = Check {
+        findings: Vec::new(),
+    };
+    if let (true, Some(file)) = (config.auth.required, &config.auth.tokens_file) {
+        let name = file.display();
+        match std::fs::read_to_string(file) {
+            Err(error) => check.report(
+                "auth.tokens_file",
+                format!("{name} cannot be read: {error}"),
+            ),
+            Ok(text) => {
+                if let Err(bad) = Tokens::parse(&text) {
+                    check.report("auth.tokens_file", format!("{name}: {bad}"));
+                }
+            }
+        }
+    }
     check.findings
 }
 
 impl Check {
     pub(super) fn report(&mut self, key: &str, message: impl Into<String>) {
-        self.findings.push((key.to_owned(), message.into()));
+        self.report_beside(key, "", message);
+    }
+
+    /// Reports a rule between two settings.
+    fn report_beside(&mut self, key: &str, beside: &'static str, message: impl Into<String>) {
+        self.findings.push(Finding {
+            key: key.to_owned(),
+            beside,
+            message: message.into(),
+        });
     }
 
     pub(super) fn within<T: PartialOrd + std::fmt::Display>(
@@ -62,14 +120,16 @@ impl Check {
             return;
         };
         if admin.listen == config.listen && admin.listen.port() != 0 {
-            self.report(
+            self.report_beside(
                 "admin.listen",
+                "listen",
                 "the same address as `listen`; operators need one of their own",
             );
         }
         if !is_loopback(admin.listen.ip()) && admin.token_file.is_none() {
-            self.report(
+            self.report_beside(
                 "admin.token_file",
+                "admin.listen",
                 format!(
                     "required, as {} can be reached from other machines",
                     admin.listen
@@ -148,8 +208,9 @@ impl Check {
             ByteSize(1 << 40),
         );
         if cache.object_max.0 == 0 || cache.object_max > cache.budget {
-            self.report(
+            self.report_beside(
                 "cache.object_max",
+                "cache.budget",
                 format!(
                     "{} is not between 1B and the budget of {}",
                     cache.object_max, cache.budget
@@ -172,8 +233,9 @@ impl Check {
         self.positive("cache.lock_wait", cache.lock_wait);
         self.positive("cache.lock_age", cache.lock_age);
         if cache.marked_only && cache.targeted.is_empty() {
-            self.report(
+            self.report_beside(
                 "cache.marked_only",
+                "cache.targeted",
                 "needs a field in `targeted`, else nothing is ever kept",
             );
         }
@@ -259,7 +321,11 @@ impl Check {
         }
         self.rewrites(http);
         if http.drop_trailing_slash && !http.collapse_slashes {
-            self.report("http.drop_trailing_slash", "needs collapse_slashes = true");
+            self.report_beside(
+                "http.drop_trailing_slash",
+                "http.collapse_slashes",
+                "needs collapse_slashes = true",
+            );
         }
     }
 
@@ -302,7 +368,11 @@ impl Check {
 
     fn tokens(&mut self, config: &Config) {
         if config.auth.required && config.auth.tokens_file.is_none() {
-            self.report("auth.tokens_file", "required, as `auth.required` is true");
+            self.report_beside(
+                "auth.tokens_file",
+                "auth.required",
+                "required, as `auth.required` is true",
+            );
         }
         for (index, token) in config.loadtest.loaderio_tokens.iter().enumerate() {
             let digits = token.strip_prefix("loaderio-").unwrap_or_default();
@@ -313,6 +383,84 @@ impl Check {
                     "write the token whole: `loaderio-` and lower-case hexadecimal digits",
                 );
             }
+        }
+    }
+
+    fn coherence(&mut self, config: &Config) {
+        let Some(coherence) = &config.coherence else {
+            return;
+        };
+        if config.streams().is_empty() {
+            self.report(
+                "coherence.streams",
+                "the private listener of at least one origin, here or as `private` of a node",
+            );
+        }
+        let bounds = [
+            (
+                "coherence.streams",
+                coherence.streams.len() as u64,
+                0,
+                FOLLOWED_MAX,
+            ),
+            (
+                "coherence.peers",
+                coherence.peers.len() as u64,
+                0,
+                FOLLOWED_MAX,
+            ),
+            (
+                "coherence.revalidations_max",
+                coherence.revalidations_max.into(),
+                1,
+                1_000_000,
+            ),
+        ];
+        for (key, value, min, max) in bounds {
+            self.within(key, value, min, max);
+        }
+        let milliseconds = |length: Duration| u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
+        let lengths = [
+            ("coherence.lease", coherence.lease, 100, 3_600_000),
+            (
+                "coherence.probe_every",
+                coherence.probe_interval(),
+                10,
+                milliseconds(coherence.lease / 2),
+            ),
+            (
+                "coherence.fresh_without_lease",
+                coherence.fresh_without_lease,
+                0,
+                60_000,
+            ),
+            ("coherence.token_wait", coherence.token_wait, 0, 10_000),
+        ];
+        for (key, length, min, max) in lengths {
+            let value = milliseconds(length);
+            if value < min || value > max {
+                self.report(key, format!("{value}ms is not between {min}ms and {max}ms"));
+            }
+        }
+        if !coherence.peers.is_empty() && config.admin.is_none() {
+            self.report(
+                "coherence.peers",
+                "needs [admin]: the other gateways ask this one there",
+            );
+        }
+    }
+
+    fn releases(&mut self, config: &Config) {
+        if config
+            .cache
+            .release_prefix
+            .as_ref()
+            .is_some_and(String::is_empty)
+        {
+            self.report(
+                "cache.release_prefix",
+                "every group would be a release: leave it out, or name how those groups begin",
+            );
         }
     }
 

@@ -1,24 +1,18 @@
 //! The text of a configuration file: its sections one by one, and the place of each setting for messages.
 
 use std::net::SocketAddr;
-use std::ops::Range;
 
 use serde::de::{DeserializeOwned, IntoDeserializer};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::coherence::Coherence;
 use super::route::RouteTable;
 use super::section::{Admin, Auth, Cache, Cors, Http, Limits, LoadTest, Upstream};
-use super::{Config, Problem};
+use super::{Config, Problem, isolate, schema, wording};
 
 /// Routes of one file at most; each request walks the list.
 const ROUTES_MAX: usize = 256;
-
-/// The keys of the top level, for messages.
-const KEYS: [&str; 11] = [
-    "listen", "threads", "admin", "upstream", "cache", "limits", "http", "cors", "auth",
-    "loadtest", "route",
-];
 
 /// A file that is read, section by section.
 pub(super) struct File<'t> {
@@ -26,6 +20,8 @@ pub(super) struct File<'t> {
     table: DeTable<'t>,
     /// What is wrong so far.
     pub(super) problems: Vec<Problem>,
+    /// Whether a route could not be read: those behind it are counted wrong.
+    pub(super) lacks_routes: bool,
 }
 
 impl<'t> File<'t> {
@@ -39,8 +35,9 @@ impl<'t> File<'t> {
                 text,
                 table: table.into_inner(),
                 problems: Vec::new(),
+                lacks_routes: false,
             }),
-            Err(error) => Err(problem_of("", &error, text)),
+            Err(error) => Err(unparsable(&error, text)),
         }
     }
 
@@ -61,6 +58,7 @@ impl<'t> File<'t> {
             cors: self.section::<Cors>("cors"),
             auth: self.section::<Auth>("auth").unwrap_or_default(),
             loadtest: self.section::<LoadTest>("loadtest").unwrap_or_default(),
+            coherence: self.section::<Coherence>("coherence"),
             routes: Vec::new(),
         };
         self.read_routes(&mut config);
@@ -84,16 +82,18 @@ impl<'t> File<'t> {
     }
 
     fn report_unknown(&mut self) {
+        let known = schema::names("");
+        let known: Vec<_> = known.iter().map(String::as_str).collect();
         for (key, value) in &self.table {
             let name: &str = key.get_ref();
-            if KEYS.contains(&name) {
+            if known.contains(&name) {
                 continue;
             }
             let start = key.span().start.min(value.span().start);
             self.problems.push(Problem {
                 key: name.to_owned(),
                 place: Some(line_and_column(self.text, start)),
-                message: format!("no such setting; the top level has {}", KEYS.join(", ")),
+                message: wording::no_such_setting(name, &known),
             });
         }
     }
@@ -103,19 +103,25 @@ impl<'t> File<'t> {
         self.value(key, value)
     }
 
+    /// Reads a section. Of one that cannot be read everything that is wrong is reported, and the rest is read.
     fn value<T: DeserializeOwned>(&mut self, key: &str, value: Spanned<DeValue<'t>>) -> Option<T> {
-        let span = value.span();
-        match T::deserialize(value.into_deserializer()) {
-            Ok(value) => Some(value),
-            Err(error) => {
-                let mut problem = problem_of(key, &error, self.text);
-                problem
-                    .place
-                    .get_or_insert_with(|| line_and_column(self.text, span.start));
-                self.problems.push(problem);
-                None
-            }
+        if let Ok(value) = T::deserialize(value.clone().into_deserializer()) {
+            return Some(value);
         }
+        let faults = isolate::faults::<T>(&value);
+        let (span, mut value) = (value.span(), value.into_inner());
+        for fault in faults {
+            if let DeValue::Table(table) = &mut value {
+                let below = fault.path.split(['.', '[']).nth(1).unwrap_or_default();
+                table.remove(below);
+            }
+            self.problems.push(Problem {
+                key: format!("{key}{}", fault.path),
+                place: Some(line_and_column(self.text, fault.span.start)),
+                message: fault.message,
+            });
+        }
+        T::deserialize(Spanned::new(span, value).into_deserializer()).ok()
     }
 
     /// Reads the routes one by one, so that a broken one does not hide the next.
@@ -136,12 +142,14 @@ impl<'t> File<'t> {
         }
         for (index, table) in tables.into_iter().enumerate() {
             let key = format!("route[{index}]");
-            if let Some(table) = self.value::<RouteTable>(&key, table) {
-                let mut found = Vec::new();
-                config.routes.push(table.into_route(&mut found));
-                for (below, message) in found {
-                    self.report(&format!("{key}.{below}"), message);
-                }
+            let Some(table) = self.value::<RouteTable>(&key, table) else {
+                self.lacks_routes = true;
+                continue;
+            };
+            let mut found = Vec::new();
+            config.routes.push(table.into_route(&mut found));
+            for (below, message) in found {
+                self.report(&format!("{key}.{below}"), message);
             }
         }
     }
@@ -181,14 +189,12 @@ impl<'t> File<'t> {
     }
 }
 
-fn problem_of(key: &str, error: &toml::de::Error, text: &str) -> Problem {
-    let start = error
-        .span()
-        .filter(|span: &Range<usize>| span.end > 0 || text.is_empty());
+/// A fault of syntax.
+fn unparsable(error: &toml::de::Error, text: &str) -> Problem {
     Problem {
-        key: key.to_owned(),
-        place: start.map(|span| line_and_column(text, span.start)),
-        message: error.message().to_owned(),
+        key: String::new(),
+        place: error.span().map(|span| line_and_column(text, span.start)),
+        message: wording::syntax(error.message()),
     }
 }
 

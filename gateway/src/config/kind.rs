@@ -1,13 +1,14 @@
 //! Typed values of the configuration file: byte sizes, durations, addresses, hosts.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
-use http::{HeaderName, Method};
-use serde::Deserialize;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserializer, Visitor};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// A number of bytes, written as `4096`, `"64KiB"`, `"96MiB"` or `"1GiB"`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -128,6 +129,46 @@ impl<'de> Deserialize<'de> for ByteSize {
     }
 }
 
+impl Serialize for ByteSize {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl JsonSchema for ByteSize {
+    fn schema_name() -> Cow<'static, str> {
+        "ByteSize".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let units = UNITS_BYTES.map(|(unit, _)| unit).join("|");
+        json_schema!({
+            "description": "Bytes: a whole number, or a text such as \"96MiB\".",
+            "anyOf": [
+                { "type": "string", "pattern": format!("^[0-9]+ *({units})$") },
+                { "type": "integer", "minimum": 0 },
+            ],
+        })
+    }
+}
+
+/// What a duration's text looks like, as a regular expression.
+pub(super) fn duration_pattern() -> String {
+    let units = UNITS_TIME_MS.map(|(unit, _)| unit).join("|");
+    format!("^[0-9]+ *({units})$")
+}
+
+/// A duration as the file has it, in the largest unit that keeps it whole.
+pub(super) fn duration_text(length: Duration) -> String {
+    let milliseconds = u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
+    let mut units = UNITS_TIME_MS.iter().rev();
+    let unit = units.find(|(_, factor)| milliseconds != 0 && milliseconds.is_multiple_of(*factor));
+    match unit {
+        Some((name, factor)) => format!("{}{name}", milliseconds / factor),
+        None => "0s".to_owned(),
+    }
+}
+
 /// Reads a duration, written as `"500ms"`, `"15s"`, `"5m"`, `"2h"` or `"1d"`.
 pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     struct DurationVisitor;
@@ -148,53 +189,6 @@ pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Dur
         }
     }
     deserializer.deserialize_any(DurationVisitor)
-}
-
-/// Reads a list of header names.
-pub(super) fn header_names<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Vec<HeaderName>, D::Error> {
-    let texts = Vec::<String>::deserialize(deserializer)?;
-    texts
-        .iter()
-        .map(|text| {
-            HeaderName::from_str(text)
-                .map_err(|_| de::Error::custom(format!("`{text}` is not a header name")))
-        })
-        .collect()
-}
-
-/// Reads a list of header names that may be left out.
-pub(super) fn some_header_names<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<Vec<HeaderName>>, D::Error> {
-    header_names(deserializer).map(Some)
-}
-
-/// Reads a list of methods, in capital letters; GET brings HEAD with it.
-pub(super) fn methods<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Method>, D::Error> {
-    let mut methods: Vec<Method> = Vec::new();
-    for text in Vec::<String>::deserialize(deserializer)? {
-        let method = Method::from_bytes(text.as_bytes())
-            .ok()
-            .filter(|_| text.bytes().all(|byte| byte.is_ascii_uppercase()))
-            .ok_or_else(|| {
-                de::Error::custom(format!(
-                    "`{text}` is not a method: write it in capital letters"
-                ))
-            })?;
-        if !methods.contains(&method) {
-            methods.push(method);
-        }
-    }
-    if methods.contains(&Method::GET) && !methods.contains(&Method::HEAD) {
-        let at = methods
-            .iter()
-            .position(|method| method == Method::GET)
-            .unwrap_or_default();
-        methods.insert(at + 1, Method::HEAD);
-    }
-    Ok(methods)
 }
 
 /// A host field that cannot be part of a cache key.
@@ -302,6 +296,22 @@ impl fmt::Display for Address {
             Self::Ip(address) => write!(f, "{address}"),
             Self::Name { host, port } => write!(f, "{host}:{port}"),
         }
+    }
+}
+
+impl Serialize for Address {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl JsonSchema for Address {
+    fn schema_name() -> Cow<'static, str> {
+        "Address".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "description": "HOST:PORT" })
     }
 }
 

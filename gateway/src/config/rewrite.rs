@@ -1,15 +1,16 @@
 //! `http.rewrites`: paths that the site once had.
 
 use http::Method;
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::check::Check;
-use super::kind::methods;
 use super::section::Http;
+use super::text;
 use crate::policy::rewrite::Rewrite;
 
 /// One rule.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RewriteRule {
     /// The old path; `{name}` is a segment, `{name:number}` one of digits.
@@ -17,8 +18,18 @@ pub struct RewriteRule {
     /// The new path, with its query if it has one; the parts of `from` in braces.
     pub to: String,
     /// The methods it is for.
-    #[serde(default = "reads", deserialize_with = "methods")]
+    #[serde(default = "reads", with = "text::methods")]
+    #[schemars(with = "Vec<String>")]
     pub methods: Vec<Method>,
+}
+
+/// A rule for the example of a configuration file.
+pub(super) fn sample() -> serde_json::Value {
+    serde_json::json!([{
+        "from": "/reviews/{id:number}/list",
+        "to": "/reviews?product_id={id}",
+        "methods": ["GET"],
+    }])
 }
 
 fn reads() -> Vec<Method> {

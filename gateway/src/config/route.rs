@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use http::Method;
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-use super::kind::methods;
+use super::text;
 
 /// Known parameters of one route at most.
 pub const PARAMETERS_MAX: usize = 16;
@@ -103,17 +104,38 @@ fn segment(text: &str) -> Result<Segment, String> {
     }
 }
 
-/// A `[[route]]` table as written.
-#[derive(Debug, Deserialize)]
+/// `[[route]]`: one path of the site, after prefixes.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RouteTable {
-    pub(super) path: String,
-    #[serde(default = "reads", deserialize_with = "methods")]
+    /// Such as `/products/{id}/styles`; literal segments win over free ones.
+    #[schemars(example = "/products/{id}/styles")]
+    path: String,
+    /// What the path accepts; only GET and HEAD are ever cached.
+    #[serde(default = "reads", with = "text::methods")]
+    #[schemars(with = "Vec<String>")]
     methods: Vec<Method>,
+    /// Whether answers may be kept, if the origin allows it.
     #[serde(default = "yes")]
     cache: bool,
+    /// Known parameters, in the order in which they are keyed and sent.
     #[serde(default)]
+    #[schemars(example = sample_query())]
     query: Vec<ParameterTable>,
+}
+
+/// A parameter of each kind that has settings of its own.
+fn sample_query() -> serde_json::Value {
+    serde_json::json!([
+        { "name": "page", "kind": "integer", "default": 1, "min": 1, "max": 1000 },
+        {
+            "name": "sort",
+            "kind": "choice",
+            "default": "newest",
+            "values": { "newest": ["new"], "oldest": [] },
+            "ignore_case": true,
+        },
+    ])
 }
 
 fn reads() -> Vec<Method> {
@@ -125,25 +147,36 @@ fn yes() -> bool {
 }
 
 /// One entry of `query` as written; which keys it may have depends on its kind.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct ParameterTable {
+    /// Its name, after percent-decoding.
     name: String,
+    /// Which of its values are the same.
     #[serde(default)]
     kind: KindName,
+    /// The value of a missing or unusable one: a whole number, or one of `values`.
+    #[schemars(with = "Option<serde_json::Value>")]
     default: Option<toml::Value>,
+    /// The lowest usable number.
     min: Option<u64>,
+    /// The highest number; larger ones count as this one.
     max: Option<u64>,
+    /// The words, each with the other spellings that mean it.
     values: Option<BTreeMap<String, Vec<String>>>,
+    /// Whether letter case is ignored.
     ignore_case: Option<bool>,
 }
 
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum KindName {
+    /// Every value means itself.
     #[default]
     Verbatim,
+    /// Decimal digits, between `min` and `max`.
     Integer,
+    /// One of `values`.
     Choice,
 }
 

@@ -7,22 +7,25 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use http::{HeaderName, Method};
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::balance::{Algorithm, Ejection};
-use super::kind::{Address, ByteSize, duration, header_names, methods, some_header_names};
+use super::kind::{Address, ByteSize, duration};
 use super::network::networks;
-use super::rewrite::RewriteRule;
+use super::rewrite::{self, RewriteRule};
+use super::text;
 use crate::policy::forwarded::Network;
 use crate::policy::vary::Coding;
 
 /// `[admin]`: the operators' listener.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Admin {
     /// Its address; loopback by default.
     pub listen: SocketAddr,
     /// A file whose first line is the bearer token; required unless `listen` is a loopback address.
+    #[schemars(example = "/etc/gateway/admin.token")]
     pub token_file: Option<PathBuf>,
 }
 
@@ -36,10 +39,11 @@ impl Default for Admin {
 }
 
 /// `[upstream]`: the origins and how they are reached.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Upstream {
     /// The origins; never empty in a checked configuration.
+    #[schemars(example = ["127.0.0.1:3001"])]
     pub nodes: Vec<Node>,
     /// How long a connection may take to come up.
     #[serde(deserialize_with = "duration")]
@@ -107,7 +111,7 @@ impl Default for Upstream {
 }
 
 /// One origin: `"HOST:PORT"`, or a table with more.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Node {
     /// Where it serves.
     pub address: Address,
@@ -128,10 +132,11 @@ impl From<Address> for Node {
 }
 
 /// `[upstream.health]`: active health checks.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Health {
     /// The path asked for, on a node's private listener if it has one; without a path a connection is the check.
+    #[schemars(example = "/readyz")]
     pub path: Option<String>,
     /// Time between two checks of one origin.
     #[serde(deserialize_with = "duration")]
@@ -161,7 +166,7 @@ impl Default for Health {
 }
 
 /// `[cache]`: what is kept and under which rules.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Cache {
     /// The cache's name in `Cache-Status`.
@@ -200,14 +205,16 @@ pub struct Cache {
     #[serde(deserialize_with = "duration")]
     pub heuristic_max: Duration,
     /// Targeted fields that win over `Cache-Control` (RFC 9213), the first present one first.
-    #[serde(deserialize_with = "header_names")]
+    #[serde(with = "text::header_names")]
+    #[schemars(with = "Vec<String>")]
     pub targeted: Vec<HeaderName>,
     /// Whether only responses with a targeted field that says `public` are kept.
     pub marked_only: bool,
     /// What `Cache-Control` of a request does; by default obeyed only when there are no routes.
     pub client_directives: ClientDirectives,
     /// Request headers a response may vary on; left out means any.
-    #[serde(deserialize_with = "some_header_names")]
+    #[serde(with = "text::some_header_names")]
+    #[schemars(with = "Option<Vec<String>>", example = ["Accept-Language"])]
     pub vary: Option<Vec<HeaderName>>,
     /// Whether a response with `Set-Cookie` and a stated lifetime may be kept; by default only when there are no routes.
     pub store_set_cookie: bool,
@@ -219,6 +226,9 @@ pub struct Cache {
     pub tags_max: usize,
     /// Bytes of one tag at most; an answer with a longer one is not kept.
     pub tag_bytes_max: usize,
+    /// How the groups begin that name the build of the origin which answered; left out means that there are none.
+    #[schemars(example = "release-")]
+    pub release_prefix: Option<String>,
     /// Keys that are fetched at once after a purge that asks for a refill.
     pub refill_concurrency: usize,
     /// Whether `CDN-Cache-Control`, `Surrogate-Control`, `Cache-Groups` and `Cache-Group-Invalidation` are removed from what clients get.
@@ -253,6 +263,7 @@ impl Default for Cache {
             encode_min: ByteSize::kibibytes(1),
             tags_max: 64,
             tag_bytes_max: 128,
+            release_prefix: None,
             refill_concurrency: 4,
             strip_cache_headers: true,
         }
@@ -260,7 +271,7 @@ impl Default for Cache {
 }
 
 /// What `Cache-Control` (and `Pragma`) of a request does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ClientDirectives {
     /// Nothing: a client cannot make the cache ask the origin.
@@ -270,7 +281,7 @@ pub enum ClientDirectives {
 }
 
 /// `[limits]`: bounds on clients and on memory for each of them.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Connections at most.
@@ -307,11 +318,13 @@ pub struct Limits {
     #[serde(deserialize_with = "duration")]
     pub rate_slack: Duration,
     /// Requests a second of one client (an IPv4 address, an IPv6 network of 64 bits); none means any number.
+    #[schemars(example = 100)]
     pub client_rate: Option<u32>,
     /// Requests that one client may send at once before the rate holds.
     pub client_burst: u32,
     /// Who is believed what it says in `X-Forwarded-For`.
-    #[serde(deserialize_with = "networks")]
+    #[serde(with = "networks")]
+    #[schemars(with = "Vec<String>", example = ["10.0.0.0/8"])]
     pub trusted_proxies: Vec<Network>,
     /// Bytes of an answer that are collected before they are sent; head and small body should leave in one write.
     pub write_buffer: ByteSize,
@@ -347,10 +360,11 @@ impl Default for Limits {
 }
 
 /// `[http]`: how request targets and hosts are read.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Http {
     /// The host in every cache key, whatever the request says; left out means the request's own.
+    #[schemars(example = "shop.example")]
     pub host: Option<String>,
     /// Hosts that are served; empty means any valid one.
     pub hosts: Vec<String>,
@@ -361,6 +375,7 @@ pub struct Http {
     /// Whether a path with one trailing slash is the path without it; needs `collapse_slashes`.
     pub drop_trailing_slash: bool,
     /// Paths that the site once had, as requests for those that it has; the first rule for a request counts.
+    #[schemars(example = rewrite::sample())]
     pub rewrites: Vec<RewriteRule>,
     /// Whether paths outside every `[[route]]` are cached; by default only when there are no routes.
     pub cache_unmatched: bool,
@@ -381,13 +396,14 @@ impl Default for Http {
 }
 
 /// `[cors]`: cross-origin answers given by the gateway itself.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Cors {
     /// `Access-Control-Allow-Origin`: `*` or one origin.
     pub allow_origin: String,
     /// `Access-Control-Allow-Methods`.
-    #[serde(deserialize_with = "methods")]
+    #[serde(with = "text::methods")]
+    #[schemars(with = "Vec<String>")]
     pub allow_methods: Vec<Method>,
     /// `Access-Control-Allow-Headers`.
     pub allow_headers: Vec<String>,
@@ -411,17 +427,18 @@ impl Default for Cors {
 }
 
 /// `[auth]`: one switch for everything the gateway serves.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Auth {
     /// Whether a known token is required.
     pub required: bool,
     /// A file with one token a line; empty lines and lines that start with `#` are skipped.
+    #[schemars(example = "/etc/gateway/tokens")]
     pub tokens_file: Option<PathBuf>,
 }
 
 /// `[loadtest]`: verification of load-test services.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LoadTest {
     /// loader.io tokens, each whole: `loaderio-` and lower-case hexadecimal digits. They are public.

@@ -128,59 +128,59 @@ fn faults_of_syntax_and_type_name_line_and_column() {
     let cases = [
         (
             "listen = ",
-            "gateway.toml:1:10: string values must be quoted, expected literal string",
+            "gateway.toml:1:10: expected a value; a text stands in quotes",
         ),
         (
             "listen = 8080",
-            "gateway.toml:1:10: listen: invalid type: integer `8080`, expected socket address",
+            "gateway.toml:1:10: listen: expected an address as in \"127.0.0.1:8080\", found `8080`",
         ),
         (
             "threads = 1\nlistne = \"x\"",
-            "gateway.toml:2:1: listne: no such setting",
+            "gateway.toml:2:1: listne: no such setting; did you mean `listen`?",
         ),
         (
             "[cache]\nbudgte = \"1MiB\"",
-            "gateway.toml:2:1: cache: unknown field `budgte`",
+            "gateway.toml:2:1: cache.budgte: no such setting; did you mean `budget`?",
         ),
         (
             "[cache]\nbudget = \"lots\"",
-            "gateway.toml:2:10: cache: `lots` is not a size",
+            "gateway.toml:2:10: cache.budget: `lots` is not a size",
         ),
         (
             "[cache]\n# \u{e9}\nbudget = -5",
-            "gateway.toml:3:10: cache: -5 is not a size: it is negative",
+            "gateway.toml:3:10: cache.budget: -5 is not a size: it is negative",
         ),
         (
             "[cache]\nlock_wait = 5",
-            "gateway.toml:2:13: cache: invalid type: integer `5`, expected a duration",
+            "gateway.toml:2:13: cache.lock_wait: expected a duration",
         ),
         (
             "[cache]\nlock_wait = \"5\"",
-            "gateway.toml:2:13: cache: `5` is not a duration",
+            "gateway.toml:2:13: cache.lock_wait: `5` is not a duration",
         ),
         (
             "[upstream]\nnodes = [\"x\"]",
-            "gateway.toml:2:10: upstream: `x` is not an address",
+            "gateway.toml:2:10: upstream.nodes[0]: `x` is not an address",
         ),
         (
             "[upstream]\nnodes = [7]",
-            "gateway.toml:2:10: upstream: invalid type: integer `7`, expected \"HOST:PORT\"",
+            "gateway.toml:2:10: upstream.nodes[0]: expected \"HOST:PORT\"",
         ),
         (
             "[upstream]\nnodes = [{ adress = \"a:1\" }]",
-            "gateway.toml:2:12: upstream: unknown field `adress`",
+            "gateway.toml:2:12: upstream.nodes[0].adress: no such setting; did you mean `address`?",
         ),
         (
             "[cors]\nallow_methods = [\"get\"]",
-            "gateway.toml:2:17: cors: `get` is not a method",
+            "gateway.toml:2:18: cors.allow_methods[0]: `get` is not a method",
         ),
         (
             "[cache]\nvary = [\"a b\"]",
-            "gateway.toml:2:8: cache: `a b` is not a header name",
+            "gateway.toml:2:9: cache.vary[0]: `a b` is not a header name",
         ),
         (
             "[[route]]\nmethods = [\"GET\"]",
-            "gateway.toml:1:1: route[0]: missing field `path`",
+            "gateway.toml:1:1: route[0]: `path` is required",
         ),
     ];
     for (text, expected) in cases {
@@ -231,7 +231,7 @@ methods = []
 ";
 
 /// Line, column and key of each thing that is wrong in it.
-const WRONG_KEYS: [&str; 27] = [
+const WRONG_KEYS: [&str; 28] = [
     "2:20: admin.listen",
     "3:11: threads",
     "5:10: upstream.nodes[0]",
@@ -240,7 +240,8 @@ const WRONG_KEYS: [&str; 27] = [
     "6:12: upstream.attempts",
     "9:14: cache.object_max",
     "10:12: cache.lock_age",
-    "13:16: limits",
+    "12:20: limits.header_bytes_max",
+    "13:16: limits.read_timeout",
     "15:8: http.host",
     "16:13: http.prefixes[0]",
     "16:20: http.prefixes[1]",

@@ -36,7 +36,7 @@ pub(super) fn opaque(tag: &[u8]) -> &[u8] {
 }
 
 /// Splits a list of entity tags at the commas outside quotes; a tag has no escapes (RFC 9110 8.8.3).
-fn entity_tags(list: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(super) fn entity_tags(list: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut is_quoted = false;
     list.split(move |byte| {
         is_quoted ^= *byte == b'"';

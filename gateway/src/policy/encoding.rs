@@ -5,6 +5,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
+use super::conditional::entity_tags;
 use super::directives::{Directives, members};
 use super::vary::Coding;
 
@@ -101,6 +102,33 @@ pub fn entity_tag(own: &HeaderValue, coding: Coding) -> HeaderValue {
     suffixed
         .and_then(|tag| HeaderValue::from_bytes(&tag).ok())
         .unwrap_or_else(|| own.clone())
+}
+
+/// A list of entity tags in the origin's terms: without the suffixes of these codings. `None` when there are none in it.
+pub fn own_entity_tags(list: &HeaderValue, codings: &[Coding]) -> Option<HeaderValue> {
+    let own = |tag: &[u8]| {
+        let tag = tag
+            .strip_suffix(b"\"")
+            .filter(|tag| tag.starts_with(b"\""))?;
+        codings
+            .iter()
+            .filter_map(|coding| {
+                tag.strip_suffix(coding.as_str().as_bytes())?
+                    .strip_suffix(b"-")
+            })
+            .next()
+            .map(|tag| [tag, b"\""].concat())
+    };
+    let mut tags = Vec::new();
+    let mut is_changed = false;
+    for tag in entity_tags(list.as_bytes()) {
+        let own = own(tag);
+        is_changed |= own.is_some();
+        tags.push(own.unwrap_or_else(|| tag.to_vec()));
+    }
+    is_changed
+        .then(|| HeaderValue::from_bytes(&tags.join(&b", "[..])).ok())
+        .flatten()
 }
 
 /// The fields of a stored response as conditions on its encoded representation see them.

@@ -1,5 +1,6 @@
 //! Who a client is behind proxies that are trusted to say so.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
@@ -30,6 +31,12 @@ impl Network {
             }
             _ => false,
         }
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.bits)
     }
 }
 

@@ -69,17 +69,18 @@ fn whole_seconds(span: Result<Duration, std::time::SystemTimeError>) -> Duration
     Duration::from_secs(span.unwrap_or_default().as_secs())
 }
 
-/// The `Age` field: its first member counts, and one that is no number counts as missing (RFC 9111 5.1).
+/// The `Age` field: its first member counts, and one that is no number counts as missing (RFC 9111 5.1). Parameters behind the
+/// number are ignored, as in any structured item (RFC 9651 3.3): what is stated to be old is not taken for new.
 fn age_value(response: &HeaderMap) -> Duration {
     let Some(line) = response.get(AGE) else {
         return Duration::ZERO;
     };
-    let first = line
+    let number = line
         .as_bytes()
-        .split(|byte| *byte == b',')
+        .split(|byte| matches!(byte, b',' | b';'))
         .next()
         .unwrap_or_default();
-    delta(first.trim_ascii()).unwrap_or_default()
+    delta(number.trim_ascii()).unwrap_or_default()
 }
 
 /// The lifetime the origin stated, and where (RFC 9111 4.2.1); none when it stated nothing.

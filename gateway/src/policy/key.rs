@@ -38,11 +38,19 @@ impl Key {
             bytes.extend_from_slice(&length.to_be_bytes());
             bytes.extend_from_slice(part.as_bytes());
         }
+        Self::framed(bytes.into_boxed_slice())
+    }
+
+    fn framed(bytes: Box<[u8]>) -> Self {
         let hash = Blake2b::<U16>::digest(&bytes).into();
-        Self {
-            bytes: bytes.into_boxed_slice(),
-            hash,
-        }
+        Self { bytes, hash }
+    }
+
+    /// The key that has these framed bytes; `None` if none has.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let key = Self::framed(bytes.into());
+        let again = Self::new(key.part(0)?, key.part(1)?, key.part(2)?, key.part(3));
+        (again == key).then_some(key)
     }
 
     /// Blake2b of the framed bytes, in 128 bits.

@@ -37,6 +37,10 @@ pub enum Bypass {
     Method,
     /// `If-Match` or `If-Unmodified-Since`: conditions on the current state, which only the origin knows.
     Precondition,
+    /// It names a write that has not been heard of here.
+    Unseen,
+    /// Nobody vouches for what is kept, and nothing else may answer.
+    Unproven,
 }
 
 impl Bypass {
@@ -45,6 +49,8 @@ impl Bypass {
         match self {
             Self::Method => "method",
             Self::Precondition => "precondition",
+            Self::Unseen => "token",
+            Self::Unproven => "no-lease",
         }
     }
 }

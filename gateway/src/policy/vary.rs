@@ -4,7 +4,8 @@ use blake2::digest::consts::U16;
 use blake2::{Blake2b, Digest};
 use http::header::{ACCEPT_ENCODING, ACCEPT_LANGUAGE, VARY};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// Header names one `Vary` may hold by default; more would be no cache but a log of requests.
 pub const NAMES_MAX: usize = 8;
@@ -127,7 +128,9 @@ fn normalised(request: &HeaderMap, name: &HeaderName) -> Option<Vec<u8>> {
 }
 
 /// A content coding that this cache can store and choose.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize, JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Coding {
     /// No coding.

@@ -327,6 +327,8 @@ impl Gateway {
             Some(query) => upstream.set_raw_path(format!("{}?{query}", target.path).as_bytes())?,
             None => upstream.set_raw_path(target.path.as_bytes())?,
         }
+        self.ask_after(upstream, ctx)?;
+        self.restore_tags(upstream)?;
         for name in OVERRIDES
             .iter()
             .chain([&FORWARDED, &surrogate::SURROGATE_CAPABILITY])
@@ -412,6 +414,7 @@ impl Gateway {
         if let Some(date) = resp.headers.get(header::DATE) {
             guard::answer_dated(date);
         }
+        self.set_token_cookie(&session.req_header().method, resp)?;
         let status = self.cache_status(session, ctx);
         resp.insert_header(&CACHE_STATUS, status)?;
         self.add_every(resp, ctx)
@@ -422,7 +425,11 @@ impl Gateway {
         let (outcome, detail) = outcome(cache, &session.req_header().method, ctx);
         let ttl = cache
             .maybe_cache_meta()
-            .map(|meta| seconds_left(meta.fresh_until(), SystemTime::now()));
+            .map(|meta| seconds_left(meta.fresh_until(), SystemTime::now()))
+            .map(|left| match ctx.standing.fresh_left {
+                Some(most) => left.min(whole_seconds(most)),
+                None => left,
+            });
         let filled = matches!(cache.phase(), CachePhase::Miss | CachePhase::Expired);
         let status = CacheStatus {
             cache: &self.config.cache.name,
@@ -446,7 +453,7 @@ impl Gateway {
 fn outcome(cache: &HttpCache, method: &Method, ctx: &Context) -> (Outcome, Option<&'static str>) {
     let forward = |reason| Outcome::Forward(reason);
     match cache.phase() {
-        CachePhase::Hit => (Outcome::Hit, ctx.stale),
+        CachePhase::Hit => (Outcome::Hit, ctx.stale.or_else(|| ctx.standing.detail())),
         CachePhase::Stale => (Outcome::Hit, Some("stale-if-error")),
         CachePhase::StaleUpdating => (Outcome::Hit, Some("stale-while-revalidate")),
         CachePhase::Miss => (
@@ -469,11 +476,14 @@ fn outcome(cache: &HttpCache, method: &Method, ctx: &Context) -> (Outcome, Optio
 }
 
 fn seconds_left(until: SystemTime, now: SystemTime) -> i64 {
-    let seconds = |length: Duration| i64::try_from(length.as_secs()).unwrap_or(i64::MAX);
     match until.duration_since(now) {
-        Ok(left) => seconds(left),
-        Err(past) => -seconds(past.duration()),
+        Ok(left) => whole_seconds(left),
+        Err(past) => -whole_seconds(past.duration()),
     }
+}
+
+fn whole_seconds(length: Duration) -> i64 {
+    i64::try_from(length.as_secs()).unwrap_or(i64::MAX)
 }
 
 fn prepend_to_location(resp: &mut ResponseHeader, prefix: &str) -> Result<()> {

@@ -9,13 +9,15 @@ use pingora::upstreams::peer::{HttpUpstreamRequestPolicy, PeerOptions};
 use super::Gateway;
 use super::keep::{self, CacheParts};
 use crate::balance::Pool;
-use crate::config::{Config, Limits, Upstream};
+use crate::coherence::{Coherence, Peers};
+use crate::config::{Config, Limits, Mode, Upstream};
 use crate::encode::Encoder;
 use crate::guard::Clients;
 use crate::metrics::Metrics;
 use crate::policy::cors;
 use crate::purge::Journal;
 use crate::refusals::Refusals;
+use crate::releases::Releases;
 use crate::site::Site;
 use crate::store::Store;
 
@@ -29,6 +31,14 @@ pub struct Traces {
     pub refusals: Arc<Refusals>,
 }
 
+/// What is known of the data behind the origins, and of the origins themselves.
+pub struct Knowledge {
+    /// What the stream of changes tells, if it is followed.
+    pub coherence: Option<Arc<Coherence>>,
+    /// The builds that answer, if they name themselves.
+    pub releases: Option<Arc<Releases>>,
+}
+
 impl Gateway {
     /// A proxy over a store and the origins of a pool.
     ///
@@ -40,6 +50,7 @@ impl Gateway {
         store: Arc<Store>,
         pool: Arc<Pool>,
         traces: Traces,
+        knowledge: Knowledge,
     ) -> anyhow::Result<Self> {
         let encodings = keep::encodings(&config);
         Ok(Self {
@@ -61,6 +72,9 @@ impl Gateway {
             metrics: traces.metrics,
             journal: traces.journal,
             refusals: traces.refusals,
+            peers: strict(&config).map(Peers::new),
+            coherence: knowledge.coherence,
+            releases: knowledge.releases,
             config,
         })
     }
@@ -75,6 +89,11 @@ fn clients(limits: &Limits) -> Option<Clients> {
         Instant::now(),
         secret,
     ))
+}
+
+fn strict(config: &Config) -> Option<&crate::config::Coherence> {
+    let section = config.coherence.as_ref();
+    section.filter(|section| section.mode == Mode::Strict)
 }
 
 fn peer_options(upstream: &Upstream) -> PeerOptions {

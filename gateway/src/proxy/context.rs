@@ -5,6 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use http::HeaderMap;
 
+use super::coherent::Standing;
 use super::encoded::Chosen;
 use super::refresh::Pinned;
 use crate::balance::{Lease, NodeId};
@@ -64,6 +65,8 @@ pub struct Context {
     pub(super) shed: bool,
     /// Bytes of the request body so far.
     pub(super) body_bytes: u64,
+    /// How it stands to the data.
+    pub(super) standing: Standing,
 }
 
 impl Context {
@@ -93,6 +96,7 @@ impl Context {
             age_sent: None,
             shed: false,
             body_bytes: 0,
+            standing: Standing::default(),
         }
     }
 }

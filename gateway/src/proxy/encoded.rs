@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use http::StatusCode;
 use http::header::{self, HeaderMap};
+use http::{Method, StatusCode};
 use pingora::Result;
-use pingora::http::ResponseHeader;
+use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::Session;
 use pingora_cache::HitHandler;
 
@@ -73,6 +73,25 @@ impl Gateway {
             return Some(coding);
         }
         accepted.best(held)
+    }
+}
+
+impl Gateway {
+    /// Puts the conditions of a request that the origin judges into the origin's terms: it knows no tag that was made here.
+    ///
+    /// `If-Range` stays as it is: who has a part of an encoded representation must not get the rest from the origin's own.
+    pub(super) fn restore_tags(&self, upstream: &mut RequestHeader) -> Result<()> {
+        let is_safe = matches!(upstream.method, Method::GET | Method::HEAD);
+        let names = [header::IF_MATCH, header::IF_NONE_MATCH];
+        for name in &names[..if is_safe { 1 } else { 2 }] {
+            let lines: Vec<_> = upstream.headers.get_all(name).iter().cloned().collect();
+            upstream.remove_header(name);
+            for line in lines {
+                let own = encoding::own_entity_tags(&line, &self.encodings.codings);
+                upstream.append_header(name, own.unwrap_or(line))?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use pingora::proxy::{FailToProxy, Session};
 use pingora::{Error, ErrorSource, ErrorType};
 
-use super::{Context, Gateway};
+use super::{Context, Gateway, interim, refresh};
 use crate::balance::Outcome;
 use crate::error::{self, Problem};
 
@@ -48,7 +48,7 @@ impl Gateway {
         }
         // Safe methods only: a PUT of a counter counts again each time. And only while the client has seen nothing.
         let safe = matches!(session.req_header().method, Method::GET | Method::HEAD);
-        let unanswered = !ctx.answer_begun && session.response_written().is_none();
+        let unanswered = !ctx.answer_begun && !interim::has_answered(session);
         let again = safe && unanswered && from_origin && in_time && self.may_retry(ctx);
         error.set_retry(again);
         if from_origin {
@@ -80,6 +80,12 @@ impl Gateway {
         if let Some(status) = error.and_then(error::status) {
             self.note_failure(ctx, status);
         }
+        if error.is_none() && refresh::needs_credentials(session, &self.rules.vary) {
+            return false; // it is validated with them
+        }
+        if error.is_none() && session.cache.is_cache_lock_writer() {
+            ctx.standing.spend(); // the refresh that begins now asks in its place
+        }
         // Without an error this is stale-while-revalidate; its window is in the entry.
         error.is_none_or(|error| self.cover(session, ctx, error))
     }
@@ -93,7 +99,7 @@ impl Gateway {
     ) -> FailToProxy {
         let status = error::status(error);
         if let Some(status) = status
-            && session.response_written().is_none()
+            && !interim::has_answered(session)
         {
             let problem = Problem::of_status(status);
             if let Err(failed) = self.refuse(session, ctx, &problem, false).await {

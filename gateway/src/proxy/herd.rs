@@ -10,9 +10,7 @@ use http::StatusCode;
 use parking_lot::Mutex;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
-use pingora_cache::key::CacheHashKey;
-use pingora_cache::lock::{CacheKeyLock, CacheLock, LockStatus, Locked, WritePermit};
-use pingora_cache::{CacheKey, CachePhase, NoCacheReason};
+use pingora_cache::{CachePhase, NoCacheReason};
 
 use super::{Context, Gateway};
 use crate::error;
@@ -53,7 +51,7 @@ impl Failures {
         self.slots.lock()[place(key_hash)].filter(|failure| failure.key_hash == *key_hash)
     }
 
-    fn note(&self, key_hash: &[u8; 16], status: StatusCode, now: Instant) {
+    pub(super) fn note(&self, key_hash: &[u8; 16], status: StatusCode, now: Instant) {
         let before = self
             .get(key_hash)
             .filter(|failure| now.saturating_duration_since(failure.at) < self.memory);
@@ -78,7 +76,7 @@ impl Failures {
         (failure.at >= arrived).then_some(failure.status)
     }
 
-    fn is_shared(&self, key_hash: &[u8; 16]) -> bool {
+    pub(super) fn is_shared(&self, key_hash: &[u8; 16]) -> bool {
         self.get(key_hash)
             .is_some_and(|failure| failure.in_a_row >= SHARED_FROM)
     }
@@ -86,38 +84,6 @@ impl Failures {
 
 fn place(key_hash: &[u8; 16]) -> usize {
     usize::from(u16::from_le_bytes([key_hash[0], key_hash[1]])) % SLOTS
-}
-
-/// Pingora's lock; a failure that is shared lets everybody go at once, instead of one after the other.
-pub(super) struct HerdLock {
-    lock: CacheLock,
-    failures: &'static Failures,
-}
-
-impl HerdLock {
-    pub(super) fn new(age: Duration, failures: &'static Failures) -> Self {
-        Self {
-            lock: CacheLock::new(age),
-            failures,
-        }
-    }
-}
-
-impl CacheKeyLock for HerdLock {
-    fn lock(&self, key: &CacheKey, stale_writer: bool) -> Locked {
-        self.lock.lock(key, stale_writer)
-    }
-
-    fn release(&self, key: &CacheKey, permit: WritePermit, reason: LockStatus) {
-        let is_shared =
-            reason == LockStatus::TransientError && self.failures.is_shared(&key.primary_bin());
-        let reason = if is_shared {
-            LockStatus::GiveUp
-        } else {
-            reason
-        };
-        self.lock.release(key, permit, reason);
-    }
 }
 
 impl Gateway {

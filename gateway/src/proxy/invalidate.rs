@@ -1,6 +1,5 @@
 //! What a write makes invalid (RFC 9111 section 4.4, RFC 9875 section 3): before its answer is sent on.
 
-use std::borrow::Cow;
 use std::time::SystemTime;
 
 use http::{HeaderMap, Method, header};
@@ -8,8 +7,10 @@ use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 
 use super::{Context, Gateway};
-use crate::policy::groups;
-use crate::policy::key::Key;
+use crate::coherence::Token;
+use crate::policy::key::{Key, canonical_host};
+use crate::policy::route::Target;
+use crate::policy::{groups, reference};
 use crate::purge::{Cause, Mode, Scope, Sequence};
 use crate::store::Order;
 
@@ -50,20 +51,35 @@ impl Gateway {
             &target.path,
             target.query.as_deref(),
         )];
-        keys.extend(self.located(&resp.headers, &host));
+        keys.extend(self.located(&resp.headers, target, &host));
         let invalidated = groups::invalidated(&resp.headers, &self.rules.tags);
-        let groups = match &invalidated {
-            Ok(groups) => groups.as_slice(),
+        let names_groups = invalidated
+            .as_ref()
+            .map_or(true, |groups| !groups.is_empty());
+        // First: from here on a fill asks for what has this write, so none that begins after the purge is without it.
+        let token = self.begin_write(&resp.headers, names_groups);
+        match &invalidated {
+            Ok(groups) => self.invalidate_written(&keys, groups, token).await,
             Err(bad) => {
                 // What was meant cannot be known: everything goes, rather than something stale staying.
                 tracing::error!(%bad, path = %target.path, "unreadable Cache-Group-Invalidation: purging everything");
                 self.invalidate(&[Scope::All]).await;
-                return;
             }
-        };
+        }
+        self.settle(token, names_groups).await;
+    }
+
+    /// Takes out what a write changed, but for groups that the stream has told already.
+    async fn invalidate_written(&self, keys: &[Key], groups: &[Box<str>], token: Option<Token>) {
         let mut scopes: Vec<Scope<'_>> = keys.iter().map(|key| Scope::Key(key.hash())).collect();
-        scopes.extend(groups.iter().map(|group| Scope::Tag(group)));
+        let Some(coherence) = &self.coherence else {
+            scopes.extend(groups.iter().map(|group| Scope::Tag(group)));
+            return self.invalidate(&scopes).await;
+        };
+        let unpurged = coherence.unpurged(token, groups);
+        scopes.extend(unpurged.into_iter().map(Scope::Tag));
         self.invalidate(&scopes).await;
+        coherence.purged(token, groups);
     }
 
     /// Takes out what the scopes name; other requests of this thread go on between two steps of a large group.
@@ -84,33 +100,25 @@ impl Gateway {
     }
 
     /// The keys of `Location` and `Content-Location`, if they are on the same host.
-    fn located(&self, headers: &HeaderMap, host: &str) -> Vec<Key> {
+    fn located(&self, headers: &HeaderMap, target: &Target, host: &str) -> Vec<Key> {
         [header::LOCATION, header::CONTENT_LOCATION]
             .iter()
             .filter_map(|name| headers.get(name)?.to_str().ok())
-            .filter_map(|location| self.same_host(location, host))
+            .filter_map(|location| self.same_host(location, target, host))
             .collect()
     }
 
-    fn same_host(&self, location: &str, host: &str) -> Option<Key> {
-        let path: Cow<'_, str> = if location.starts_with('/') && !location.starts_with("//") {
-            location.into()
-        } else {
-            let uri: http::Uri = location.parse().ok()?;
-            let named =
-                crate::policy::key::canonical_host("http", uri.authority()?.as_str()).ok()?;
-            (named == host)
-                .then(|| {
-                    uri.path_and_query()
-                        .map(|target| target.as_str().to_owned())
-                })??
-                .into()
-        };
-        let (path, query) = match path.split_once('?') {
-            Some((path, query)) => (path, Some(query)),
-            None => (&*path, None),
-        };
-        let target = self.site.resolve(path, query).ok()?;
+    fn same_host(&self, location: &str, target: &Target, host: &str) -> Option<Key> {
+        let named = reference::resolve(&target.path, target.query.as_deref(), location)?;
+        if let Some(authority) = named.authority
+            && canonical_host("http", authority).ok()? != host
+        {
+            return None;
+        }
+        let target = self
+            .site
+            .resolve(&named.path, named.query.as_deref())
+            .ok()?;
         Some(Key::new(
             "http",
             host,

@@ -10,7 +10,8 @@ use pingora::proxy::Session;
 use pingora_cache::lock::CacheKeyLockImpl;
 use pingora_cache::{NoCacheReason, RespCacheable};
 
-use super::herd::{Failures, HerdLock};
+use super::herd::Failures;
+use super::lock::HerdLock;
 use super::storage::{self, CacheStorage, FillPlan};
 use super::uncacheable::UncacheableMemory;
 use super::{Context, Gateway};
@@ -39,7 +40,7 @@ impl CacheParts {
         let uncacheable = UncacheableMemory::new(config.cache.uncacheable_ttl);
         let failures: &'static Failures =
             Box::leak(Box::new(Failures::new(config.cache.lock_wait)));
-        let lock = HerdLock::new(config.cache.lock_age, failures);
+        let lock = HerdLock::new(config.cache.lock_age, failures, Arc::clone(store));
         Self {
             storage: Box::leak(Box::new(storage)),
             uncacheable: Box::leak(Box::new(uncacheable)),
@@ -135,6 +136,9 @@ impl Gateway {
                     ctx.age_sent = Some(lifetime.initial_age);
                 }
                 ctx.negotiated = self.encodings.allows(resp.status, &resp.headers);
+                if let (Some(releases), Some(place)) = (&self.releases, &ctx.lease) {
+                    releases.observe(place.node().id(), &lifetime.tags);
+                }
                 let plan = FillPlan {
                     key,
                     freshness: freshness(&lifetime, Instant::now()),

@@ -11,6 +11,7 @@ use pingora_cache::key::HashBinary;
 use pingora_cache::{CacheKey, CacheMeta, CacheOptionOverrides, ForcedFreshness, HitHandler};
 
 use super::storage::Stored;
+use super::uncacheable::Credentials;
 use super::{Context, Gateway};
 use crate::error::Problem;
 use crate::policy::key::Key;
@@ -28,6 +29,9 @@ impl Gateway {
         match request::read(&client.method, &client.headers, directives) {
             Ok(demand) if !demand.no_store => {
                 ctx.demand = demand;
+                if self.passes_cache(session, ctx) {
+                    return;
+                }
                 let mut overrides = CacheOptionOverrides::default();
                 overrides.wait_timeout = Some(self.config.cache.lock_wait);
                 // The time bounds the wait, however many fetches come and go in it.
@@ -77,6 +81,9 @@ impl Gateway {
         if let Some(pinned) = ctx.pinned.take() {
             cache_key.extensions.insert(pinned);
         }
+        cache_key
+            .extensions
+            .insert(Credentials::of(&session.req_header().headers));
         ctx.key = Some(Arc::new(key));
         Ok(cache_key)
     }
@@ -100,6 +107,12 @@ impl Gateway {
         let now = Instant::now();
         let Stored(object) = meta.extensions().get()?;
         ctx.negotiated = object.is_encodable();
+        if let Some(verdict) = self.vouch(session, object, is_fresh, ctx) {
+            if is_fresh && verdict == ForcedFreshness::ForceFresh {
+                self.choose_representation(session, hit, object, ctx);
+            }
+            return Some(verdict);
+        }
         let freshness = object.freshness();
         let accepted = ctx.demand.accepts(
             freshness.age(now),
@@ -111,7 +124,10 @@ impl Gateway {
         }
         if accepted == is_fresh {
             let waited = session.cache.lock_duration().is_some();
-            if !is_fresh && self.takes_stale(waited, &freshness, ctx) {
+            if !is_fresh
+                && self.takes_stale(waited, &freshness, ctx)
+                && !self.withholds(object, ctx)
+            {
                 ctx.stale = Some("stale-if-error");
                 return Some(ForcedFreshness::ForceFresh);
             }
@@ -124,7 +140,8 @@ impl Gateway {
         Some(ForcedFreshness::ForceExpired)
     }
 
-    /// Whether the origin may be asked at all: `only-if-cached` is answered with 504 instead (RFC 9111 section 5.2.1.7).
+    /// Whether the origin may be asked at all: `only-if-cached` is answered with 504 instead (RFC 9111 section 5.2.1.7), and
+    /// with 503 what goes past the cache when too many do.
     ///
     /// # Errors
     /// The client went away.
@@ -134,13 +151,15 @@ impl Gateway {
         ctx: &mut Context,
     ) -> Result<bool> {
         // A background refresh has the header of a client who was answered already.
-        if !ctx.demand.only_if_cached || session.subrequest_ctx.is_some() {
+        let problem = if ctx.demand.only_if_cached && session.subrequest_ctx.is_none() {
+            let detail = "Nothing that is kept answers this.";
+            Problem::new(StatusCode::GATEWAY_TIMEOUT, detail)
+        } else if self.has_leave(ctx) {
             return Ok(true);
-        }
-        let problem = Problem::new(
-            StatusCode::GATEWAY_TIMEOUT,
-            "Nothing that is kept answers this.",
-        );
+        } else {
+            let detail = "Nobody knows at the moment whether what is kept is up to date.";
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+        };
         self.refuse(session, ctx, &problem, true).await?;
         Ok(false)
     }

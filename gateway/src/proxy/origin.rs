@@ -11,7 +11,7 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 use pingora_cache::CachePhase;
 
-use super::{Context, Gateway, framing};
+use super::{Context, Gateway, framing, interim};
 use crate::balance::Outcome;
 use crate::policy::time::http_date;
 
@@ -38,6 +38,7 @@ impl Gateway {
         peer.options = self.peer_options.clone();
         ctx.tried.push(lease.node().id());
         ctx.lease = Some(lease);
+        ctx.standing.spend();
         ctx.began = self.store.sequence();
         ctx.request_time = SystemTime::now();
         Ok(Box::new(peer))
@@ -75,6 +76,7 @@ impl Gateway {
         ctx: &mut Context,
     ) -> Result<()> {
         if resp.status.is_informational() {
+            interim::pass(session, resp).await;
             return Ok(());
         }
         ctx.answer_begun = true;

@@ -5,12 +5,13 @@
 
 use std::sync::Arc;
 
+use http::header::{AUTHORIZATION, COOKIE, HeaderName};
 use pingora::proxy::Session;
 use pingora_cache::key::HashBinary;
 
 use super::{Context, Gateway};
 use crate::policy::key::Key;
-use crate::policy::vary;
+use crate::policy::vary::{self, VaryRules};
 use crate::store::Object;
 
 /// Entries that a lookup finds although they may be purged: it serves nobody, and the race rule decides what is kept.
@@ -51,4 +52,27 @@ impl Gateway {
         };
         Some(Pinned(vec![first, variant]))
     }
+}
+
+/// Takes the credentials out of a background refresh, once it is let in: it has the header of a client who was answered
+/// already, and what it brings is for everybody. What decides about the answer then sees what the origin saw.
+pub(super) fn drop_credentials(session: &mut Session) {
+    if session.subrequest_ctx.is_none() {
+        return;
+    }
+    let refresh = session.req_header_mut();
+    for name in [COOKIE, AUTHORIZATION] {
+        refresh.remove_header(&name);
+    }
+}
+
+/// Whether what was found was chosen by the client's credentials: a background refresh, which has none, would bring another
+/// variant.
+pub(super) fn needs_credentials(session: &Session, rules: &VaryRules) -> bool {
+    let client = &session.req_header().headers;
+    let is_sent =
+        |name: &HeaderName| [COOKIE, AUTHORIZATION].contains(name) && client.contains_key(name);
+    session.cache.maybe_cache_meta().is_some_and(|meta| {
+        vary::names(meta.headers(), rules).is_ok_and(|names| names.iter().any(is_sent))
+    })
 }

@@ -17,6 +17,9 @@ impl Gateway {
         let Some(Stored(object)) = meta.and_then(|meta| meta.extensions().get()) else {
             return false;
         };
+        if self.withholds(object, ctx) {
+            return false;
+        }
         let failure = match error.etype() {
             _ if *error.esource() != ErrorSource::Upstream => return false,
             ErrorType::HTTPStatus(_) if !ctx.shed => Failure::Answered,

@@ -1,15 +1,54 @@
 //! What was not cacheable lately: such a key goes straight to the origin, so that nobody waits for a fill that will not come.
 //!
-//! A fixed table, one key a slot; an entry ends with its time, or when the key turns out cacheable.
+//! A fixed table, one key a slot; an entry ends with its time, or when the key turns out cacheable. What a request's credentials
+//! forbade is remembered for requests that bring such credentials, and for no other.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use http::HeaderMap;
+use http::header::{AUTHORIZATION, COOKIE};
 use pingora_cache::key::CacheHashKey;
 use pingora_cache::predictor::CacheablePredictor;
 use pingora_cache::{CacheKey, NoCacheReason};
 
+use crate::policy::storable::Reason;
+
 const SLOTS: usize = 16_384;
+
+/// The kinds of credentials that a request brings, in a cache key's extensions; zero is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Credentials(u8);
+
+impl Credentials {
+    const EVERY: std::ops::RangeInclusive<u8> = 1..=3;
+
+    pub(super) fn of(request: &HeaderMap) -> Self {
+        let authorization = u8::from(request.contains_key(AUTHORIZATION));
+        Self(authorization | u8::from(request.contains_key(COOKIE)) << 1)
+    }
+
+    fn of_key(key: &CacheKey) -> Self {
+        key.extensions.get().copied().unwrap_or(Self(0))
+    }
+
+    /// What stands for the key together with these.
+    fn with(self, mut hash: [u8; 16]) -> [u8; 16] {
+        hash[0] ^= self.0;
+        hash
+    }
+}
+
+/// Whether a response was refused for what its request had: that says nothing about other requests' answers.
+fn is_of_request(reason: &str) -> bool {
+    [
+        Reason::Authorization,
+        Reason::CookieHeuristic,
+        Reason::RequestNoStore,
+    ]
+    .iter()
+    .any(|known| known.as_str() == reason)
+}
 
 pub(super) struct UncacheableMemory {
     /// High 32 bits: part of the key's hash. Low 32 bits: when it ends, in tenths of a second since `started`, plus one.
@@ -64,16 +103,27 @@ fn place(hash: &[u8; 16]) -> (usize, u64) {
 
 impl CacheablePredictor for UncacheableMemory {
     fn cacheable_prediction(&self, key: &CacheKey) -> bool {
-        !self.remembers(&key.primary_bin(), Instant::now())
+        let (hash, now) = (key.primary_bin(), Instant::now());
+        let with_credentials = Credentials::of_key(key).with(hash);
+        !self.remembers(&hash, now) && !self.remembers(&with_credentials, now)
     }
 
     fn mark_cacheable(&self, key: &CacheKey) -> bool {
-        self.forget(&key.primary_bin(), Instant::now())
+        let (hash, now) = (key.primary_bin(), Instant::now());
+        for credentials in Credentials::EVERY {
+            self.forget(&Credentials(credentials).with(hash), now);
+        }
+        self.forget(&hash, now)
     }
 
     fn mark_uncacheable(&self, key: &CacheKey, reason: NoCacheReason) -> Option<bool> {
         // Only what the response itself says; an error or a full store says nothing about the next answer.
         match reason {
+            NoCacheReason::Custom(reason) if is_of_request(reason) => {
+                let credentials = Credentials::of_key(key);
+                (credentials != Credentials(0))
+                    .then(|| self.remember(&credentials.with(key.primary_bin()), Instant::now()))
+            }
             NoCacheReason::Custom(_)
             | NoCacheReason::OriginNotCache
             | NoCacheReason::ResponseTooLarge => {

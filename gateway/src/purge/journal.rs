@@ -20,6 +20,10 @@ pub enum Cause {
     Operator,
     /// An unsafe request that the origin answered (RFC 9111 section 4.4).
     Write,
+    /// A change that the database told.
+    Stream,
+    /// A build of the origins has ended.
+    Release,
 }
 
 /// One purge.

@@ -11,8 +11,15 @@ use super::ledger::Charge;
 use super::object::{Body, Object, cost_of};
 use super::{NewFill, Store};
 
-/// Bodies up to this size are kept in one piece; copying a larger one would cost more than its pieces do.
+/// Bodies up to this size are kept in one block; copying a larger one would cost more than its blocks do.
 const ONE_PIECE_BYTES_MAX: usize = 64 * 1024;
+/// A body is kept in blocks of at least this many bytes, but for its last: smaller pieces are put together, as each block costs
+/// [`BLOCK_COST`] besides its bytes. A larger piece is a block by itself.
+const BLOCK_BYTES_MIN: usize = 16 * 1024;
+/// What is put together is no larger than this.
+const BLOCK_BYTES_MAX: usize = 64 * 1024;
+/// One block besides its bytes: its place in two lists, its reference count and two allocations.
+const BLOCK_COST: usize = 128;
 /// How far the origin may run ahead of the slowest reader of a body that is not kept.
 const BACKLOG_BYTES_MAX: usize = 8 * 1024 * 1024;
 
@@ -37,13 +44,16 @@ enum State {
 #[derive(Debug)]
 struct Pieces {
     state: State,
-    pieces: VecDeque<Bytes>,
-    /// How many pieces have been dropped from the front.
+    /// Finished blocks, each behind the place of its first byte in the body.
+    blocks: VecDeque<(usize, Bytes)>,
+    /// The block that small pieces are put into, behind the others.
+    tail: Vec<u8>,
+    /// How many bytes have been dropped from the front.
     dropped: usize,
     bytes: usize,
-    /// Not kept: pieces that all readers have had are dropped.
+    /// Not kept: blocks that all readers have had are dropped.
     passing: bool,
-    /// The next piece of each reader; `None` when it has gone.
+    /// The next byte of each reader; `None` when it has gone.
     readers: Vec<Option<usize>>,
     /// Places in `readers` that can be given again.
     free: Vec<usize>,
@@ -61,7 +71,8 @@ impl Fill {
         Arc::new(Self {
             pieces: Mutex::new(Pieces {
                 state: State::Open,
-                pieces: VecDeque::new(),
+                blocks: VecDeque::new(),
+                tail: Vec::new(),
                 dropped: 0,
                 bytes: 0,
                 passing: false,
@@ -76,10 +87,22 @@ impl Fill {
         self.pieces.lock().bytes
     }
 
+    /// The bytes that a piece of this length adds to what is kept. The first block is paid for with the entry.
+    fn cost_of(&self, length: usize) -> usize {
+        let pieces = self.pieces.lock();
+        let opens_block = pieces.tail.is_empty() || !pieces.joins_tail(length);
+        let is_first = pieces.bytes == 0;
+        length
+            + if opens_block && !is_first {
+                BLOCK_COST
+            } else {
+                0
+            }
+    }
+
     fn push(&self, piece: Bytes) -> Result<(), FillFailed> {
         let mut pieces = self.pieces.lock();
-        pieces.bytes += piece.len();
-        pieces.pieces.push_back(piece);
+        pieces.add(piece);
         pieces.drop_read();
         let overrun = pieces.passing && pieces.bytes > BACKLOG_BYTES_MAX;
         drop(pieces);
@@ -130,8 +153,8 @@ impl Fill {
         let Some(next) = pieces.readers[reader] else {
             return Ok(None);
         };
-        if let Some(piece) = pieces.pieces.get(next - pieces.dropped).cloned() {
-            pieces.readers[reader] = Some(next + 1);
+        if let Some(piece) = pieces.piece_at(next) {
+            pieces.readers[reader] = Some(next + piece.len());
             pieces.drop_read();
             return Ok(Some(piece));
         }
@@ -158,31 +181,84 @@ impl Fill {
 }
 
 impl Pieces {
+    /// Where the next piece begins.
+    fn end(&self) -> usize {
+        self.dropped + self.bytes
+    }
+
+    fn joins_tail(&self, length: usize) -> bool {
+        match self.tail.len() {
+            0 => length < BLOCK_BYTES_MIN,
+            held => held + length <= BLOCK_BYTES_MAX,
+        }
+    }
+
+    fn add(&mut self, piece: Bytes) {
+        let joins_tail = self.joins_tail(piece.len());
+        if !joins_tail {
+            self.seal();
+            self.blocks.push_back((self.end(), piece.clone()));
+        }
+        self.bytes += piece.len();
+        if joins_tail {
+            self.tail.extend_from_slice(&piece);
+            if self.tail.len() >= BLOCK_BYTES_MIN {
+                self.seal();
+            }
+        }
+    }
+
+    /// Makes a block of what was put together, with no room to spare.
+    fn seal(&mut self) {
+        if !self.tail.is_empty() {
+            let start = self.end() - self.tail.len();
+            let tail = std::mem::take(&mut self.tail).into_boxed_slice();
+            self.blocks.push_back((start, Bytes::from(tail)));
+        }
+    }
+
+    /// What there is from this byte on, up to the end of its block.
+    fn piece_at(&self, next: usize) -> Option<Bytes> {
+        let tail_start = self.end() - self.tail.len();
+        if next >= tail_start {
+            let rest = self.tail.get(next - tail_start..)?;
+            return (!rest.is_empty()).then(|| Bytes::copy_from_slice(rest));
+        }
+        let after = self.blocks.partition_point(|(start, _)| *start <= next);
+        let (start, block) = self.blocks.get(after.checked_sub(1)?)?;
+        Some(block.slice(next - start..))
+    }
+
     fn drop_read(&mut self) {
         if !self.passing {
             return;
         }
-        let end = self.dropped + self.pieces.len();
+        let end = self.end();
         let read = self.readers.iter().flatten().copied().min().unwrap_or(end);
-        while self.dropped < read {
-            let Some(piece) = self.pieces.pop_front() else {
-                break;
-            };
-            self.bytes -= piece.len();
-            self.dropped += 1;
+        while let Some((start, block)) = self.blocks.front()
+            && start + block.len() <= read
+        {
+            self.bytes -= block.len();
+            self.dropped += block.len();
+            self.blocks.pop_front();
+        }
+        if self.blocks.is_empty() && read == end {
+            self.dropped = end;
+            self.bytes = 0;
+            self.tail.clear();
         }
     }
 
-    /// All pieces as a body to keep.
-    fn to_body(&self) -> Body {
-        if self.pieces.len() > 1 && self.bytes <= ONE_PIECE_BYTES_MAX {
+    /// Ends the last block; all of them as a body to keep.
+    fn close(&mut self) -> Body {
+        self.seal();
+        let blocks = self.blocks.iter().map(|(_, block)| block);
+        if self.blocks.len() > 1 && self.bytes <= ONE_PIECE_BYTES_MAX {
             let mut whole = BytesMut::with_capacity(self.bytes);
-            self.pieces
-                .iter()
-                .for_each(|piece| whole.extend_from_slice(piece));
+            blocks.for_each(|block| whole.extend_from_slice(block));
             Body::Complete(Arc::from([whole.freeze()]))
         } else {
-            Body::Complete(self.pieces.iter().cloned().collect())
+            Body::Complete(blocks.cloned().collect())
         }
     }
 }
@@ -241,7 +317,7 @@ impl FillWriter {
         }
         if self.indexed {
             let too_large = self.fill.len() + piece.len() > self.store.limits.object_bytes_max;
-            if too_large || !self.reserve(piece.len()) {
+            if too_large || !self.reserve(self.fill.cost_of(piece.len())) {
                 self.abandon();
             }
         }
@@ -252,14 +328,15 @@ impl FillWriter {
     pub fn finish(mut self) -> usize {
         self.finished = true;
         let kept = self.indexed.then(|| {
-            let body = self.fill.pieces.lock().to_body();
-            let head = &self.new.head;
-            let spared = head.cost().saturating_sub(head.without_length().cost());
+            let body = self.fill.pieces.lock().close();
+            let head = self.new.head.without_length();
             let mut charge = self.charge.take();
+            let spared = self.new.head.cost().saturating_sub(head.cost());
             drop(charge.split(spared));
             let bytes = charge.bytes();
+            let complete = Object::new(self.object.id, &self.new, head, body, charge);
             self.store
-                .commit(&self.object, &self.new, body, charge)
+                .commit(&self.object, &self.new, complete)
                 .then_some(bytes)
         });
         self.fill.end(State::Complete);

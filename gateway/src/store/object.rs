@@ -164,15 +164,12 @@ pub struct Expired {
 }
 
 impl Object {
-    pub(super) fn new(id: u64, new: &NewFill, body: Body, charge: Charge) -> Self {
+    pub(super) fn new(id: u64, new: &NewFill, head: Head, body: Body, charge: Charge) -> Self {
         Self {
             id,
             key: Arc::clone(&new.key),
             variance: new.variance,
-            head: match body {
-                Body::Complete(_) => new.head.without_length(),
-                Body::Filling(_) => new.head.clone(), // a clone has no room to spare
-            },
+            head,
             freshness: new.freshness,
             expired: OnceLock::new(),
             tags: new.tags.clone().into(),

@@ -115,6 +115,65 @@ async fn a_fill_that_breaks_off_fails_its_readers_and_is_forgotten() {
 }
 
 #[tokio::test]
+async fn small_pieces_are_read_as_they_come_and_kept_in_blocks_that_are_paid_for() {
+    let store = store_of(1 << 22);
+    let body: Vec<u8> = (0..200_000u32).map(|n| (n / 3) as u8).collect();
+    let mut writer = store.begin_fill(new_fill(&store, "/a", &[]));
+    let mut first = BodyReader::new(writer.object());
+    let mut read_first = Vec::new();
+    let mut late = None;
+    for (count, piece) in body.chunks(8).enumerate() {
+        writer.write(Bytes::copy_from_slice(piece)).unwrap();
+        let next = first.next().await.unwrap().unwrap();
+        assert_eq!(next, piece, "not held back");
+        read_first.extend_from_slice(&next);
+        if count == 5_000 {
+            late = Some(BodyReader::new(writer.object()));
+        }
+    }
+    let charged = store.stats().used_bytes;
+    writer.finish();
+    assert_eq!(first.next().await, Ok(None));
+    assert_eq!(read_first, body);
+    assert_eq!(read(late.unwrap()).await.unwrap(), body);
+    let found = find(&store, "/a").unwrap();
+    let Body::Complete(blocks) = &found.body else {
+        panic!("it is complete");
+    };
+    assert!(
+        blocks.len() <= body.len() / (16 * 1024) + 1,
+        "{}",
+        blocks.len()
+    );
+    let lengths: usize = blocks.iter().map(Bytes::len).sum();
+    assert_eq!(lengths, body.len());
+    let places = blocks.len() * size_of::<Bytes>();
+    assert!(charged >= body.len() + places && found.cost() >= body.len() + places);
+    assert_eq!(read(BodyReader::new(&found)).await.unwrap(), body);
+}
+
+#[tokio::test]
+async fn small_pieces_of_a_body_that_is_not_kept_pass_through_in_order() {
+    let store = store_of(1 << 12);
+    let body: Vec<u8> = (0..100_000u32).map(|n| (n / 5) as u8).collect();
+    let mut writer = store.begin_fill(new_fill(&store, "/a", &[]));
+    let mut reader = BodyReader::new(writer.object());
+    let mut got = Vec::new();
+    for (count, piece) in body.chunks(70).enumerate() {
+        writer.write(Bytes::copy_from_slice(piece)).unwrap();
+        if count % 7 == 0 {
+            got.extend_from_slice(&reader.next().await.unwrap().unwrap());
+        }
+    }
+    assert_eq!(writer.finish(), 0, "there is no room for it");
+    while let Some(piece) = reader.next().await.unwrap() {
+        got.extend_from_slice(&piece);
+    }
+    assert_eq!(got, body);
+    assert_eq!(store.stats().used_bytes, 0);
+}
+
+#[tokio::test]
 async fn a_range_of_a_body_in_several_pieces_is_exact() {
     let store = store_of(1 << 22);
     let body: Vec<u8> = (0..200_000u32).map(|n| n as u8).collect();

@@ -294,3 +294,41 @@ async fn without_codings_everything_is_as_the_origin_sent_it() {
         assert_eq!((coding_of(&answer), answer.header("vary")), (None, None));
     }
 }
+
+#[tokio::test]
+async fn the_conditions_of_a_write_name_the_origins_own_tags() {
+    let origin = origin().await;
+    let gateway = Gateway::general(&[&origin]).await;
+    let client = gateway.client();
+    let seen = warm(&client, "gzip").await;
+    let tag = seen.header("etag").expect("a tag");
+    assert_eq!(tag, "\"v1-gzip\"");
+    for (sent, passed) in [
+        (tag, "\"v1\""),
+        (
+            "\"a-br\", W/\"b-gzip\",\"c-zstd\"",
+            "\"a\", W/\"b-gzip\", \"c\"",
+        ),
+        ("\"v1-deflate\"", "\"v1-deflate\""),
+        ("*", "*"),
+    ] {
+        for field in ["if-match", "if-none-match"] {
+            let write = Request::new("PUT", "/doc").header(field, sent).body("{}");
+            client.send(&write).await;
+            assert_eq!(origin.last().header(field), Some(passed), "{field}: {sent}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_part_of_an_encoded_representation_is_never_completed_with_the_origins_own_bytes() {
+    let origin = origin().await;
+    let gateway = Gateway::general(&[&origin]).await;
+    let client = gateway.client();
+    warm(&client, "gzip").await;
+    let rest = get("/doc")
+        .header("Range", "bytes=10-")
+        .header("If-Range", "\"v1-gzip\"");
+    let answer = client.send(&rest).await;
+    assert_eq!((answer.status, answer.text()), (200, document().as_str()));
+}

@@ -1,9 +1,7 @@
 //! What is kept is served again, in every form a client may ask for it.
 
-use std::time::Duration;
-
 use crate::support::{
-    FakeOrigin, Gate, Gateway, Reply, Request, assert_hit, assert_miss, assert_passed, expire, get,
+    FakeOrigin, Gate, Gateway, Reply, Request, assert_hit, assert_miss, assert_passed, get,
 };
 
 #[tokio::test]
@@ -46,7 +44,7 @@ async fn a_kept_answer_is_fetched_again_when_its_lifetime_is_over() {
     let client = gateway.client();
     assert_miss(&client.get("/page").await);
     assert_hit(&client.get("/page").await);
-    expire(Duration::from_secs(1)).await;
+    gateway.becomes("/page", "fetch").await;
     let again = client.get("/page").await;
     assert!(again.cache_status().contains("fwd=stale"), "{again:#?}");
     assert_eq!(origin.count(), 2);
@@ -253,7 +251,7 @@ async fn a_slow_client_gets_a_body_that_is_too_large_to_keep_whole() {
         let mut slow = gateway.client().connect().await;
         slow.write(&get(target)).await;
         // Everything on the way is full before the first byte is read.
-        expire(Duration::from_millis(500)).await;
+        origin.stuck().await;
         let answer = slow.answer(&get(target)).await;
         assert!(
             answer.whole && answer.body.len() == BYTES,

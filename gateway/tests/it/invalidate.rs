@@ -127,6 +127,36 @@ async fn a_write_takes_its_own_target_and_the_locations_it_names() {
 }
 
 #[tokio::test]
+async fn locations_are_references_to_be_resolved_against_the_writes_target() {
+    let origin = FakeOrigin::start(|request| match request.method.as_str() {
+        "GET" => Reply::fresh(request.target.clone()),
+        _ => Reply::new(303, "see there")
+            .header("Location", request.header("x-location").unwrap_or_default()),
+    })
+    .await;
+    let gateway = Gateway::general(&[&origin]).await;
+    let client = gateway.client();
+    let host = "shop.test";
+    for (location, taken) in [
+        ("/thread#c5", "/thread"),
+        ("../thread", "/thread"),
+        ("list", "/shop/list"),
+        ("?page=2#end", "/shop/target?page=2"),
+        (&format!("//{host}/thread#c5"), "/thread"),
+        (&format!("http://{host}/a/../thread"), "/thread"),
+    ] {
+        client.get(taken).await;
+        assert_hit(&client.get(taken).await);
+        let write = Request::new("POST", "/shop/target")
+            .body("{}")
+            .header("X-Location", location);
+        assert_eq!(client.send(&write).await.status, 303);
+        let read = client.get(taken).await;
+        assert!(!read.is_hit(), "{location}: {read:#?}");
+    }
+}
+
+#[tokio::test]
 async fn locations_on_another_host_are_none_of_the_writes_business() {
     let origin = FakeOrigin::start(|request| match request.method.as_str() {
         "GET" => Reply::fresh("page"),

@@ -86,6 +86,39 @@ fn ask(client: Client) -> tokio::task::JoinHandle<Answer> {
     tokio::spawn(async move { client.get("/page").await })
 }
 
+/// The page changes and a purge takes the old one out; somebody asks, and only then the old answer is let go.
+async fn overtake(
+    (gateway, versions): (&Gateway, &Versions),
+    gate: &Gate,
+    round: usize,
+    purge: Value,
+) -> tokio::task::JoinHandle<Answer> {
+    pause(round).await;
+    versions.advance();
+    gateway.purge(purge).await;
+    let after = ask(gateway.client());
+    pause(round / 7).await;
+    gate.open();
+    after
+}
+
+/// Who asked after the purge, and who asks now, gets the new page. Then everything is taken out for the next round.
+async fn assert_new(
+    (gateway, versions): (&Gateway, &Versions),
+    after: tokio::task::JoinHandle<Answer>,
+    round: usize,
+) {
+    let after = version(&after.await.expect("an answer"));
+    assert_eq!(
+        after,
+        versions.now(),
+        "round {round}: asked after the purge"
+    );
+    let kept = version(&gateway.client().get("/page").await);
+    assert_eq!(kept, versions.now(), "round {round}: kept");
+    gateway.purge(json!({ "all": true })).await;
+}
+
 async fn pause(round: usize) {
     for _ in 0..round % 7 {
         tokio::task::yield_now().await;
@@ -104,24 +137,9 @@ async fn a_fill_that_a_purge_overtakes_is_never_found_again() {
         let gate = versions.hold(round % 2 == 1);
         let before = ask(client);
         gate.reached(1).await;
-        pause(round).await;
-        versions.advance();
-        gateway.purge(scope(round)).await;
-        let after = ask(client);
-        pause(round / 7).await;
-        gate.open();
+        let after = overtake((&gateway, &versions), &gate, round, scope(round)).await;
         assert!(version(&before.await.unwrap()) + 1 >= versions.now());
-        assert_eq!(
-            version(&after.await.unwrap()),
-            versions.now(),
-            "round {round}: asked after the purge"
-        );
-        assert_eq!(
-            version(&client.get("/page").await),
-            versions.now(),
-            "round {round}: kept"
-        );
-        gateway.purge(json!({ "all": true })).await;
+        assert_new((&gateway, &versions), after, round).await;
     }
 }
 
@@ -200,24 +218,9 @@ async fn a_validation_that_a_purge_overtakes_revives_nothing() {
             "round {round}: {:?}",
             origin.last()
         );
-        pause(round).await;
-        versions.advance();
-        gateway.purge(scope(round)).await;
-        let after = ask(client);
-        pause(round / 7).await;
-        gate.open();
+        let after = overtake((&gateway, &versions), &gate, round, scope(round)).await;
         assert!(version(&before.await.unwrap()) + 1 >= versions.now());
-        assert_eq!(
-            version(&after.await.unwrap()),
-            versions.now(),
-            "round {round}: asked after the purge"
-        );
-        assert_eq!(
-            version(&client.get("/page").await),
-            versions.now(),
-            "round {round}: kept"
-        );
-        gateway.purge(json!({ "all": true })).await;
+        assert_new((&gateway, &versions), after, round).await;
     }
 }
 
@@ -259,23 +262,8 @@ async fn a_background_refresh_that_a_purge_overtakes_is_not_kept() {
             "{stale:#?}"
         );
         gate.reached(1).await;
-        pause(round).await;
-        versions.advance();
-        gateway.purge(scope(round)).await;
-        let after = ask(client);
-        pause(round / 7).await;
-        gate.open();
-        assert_eq!(
-            version(&after.await.unwrap()),
-            versions.now(),
-            "round {round}: asked after the purge"
-        );
-        assert_eq!(
-            version(&client.get("/page").await),
-            versions.now(),
-            "round {round}: kept"
-        );
-        gateway.purge(json!({ "all": true })).await;
+        let after = overtake((&gateway, &versions), &gate, round, scope(round)).await;
+        assert_new((&gateway, &versions), after, round).await;
     }
 }
 
@@ -340,19 +328,9 @@ async fn a_validation_with_a_new_body_that_a_purge_overtakes_is_not_kept() {
         let before = ask(client);
         gate.reached(1).await;
         assert!(origin.last().header("if-none-match").is_some());
-        pause(round).await;
-        versions.advance();
-        gateway.purge(scope(round)).await;
-        let after = ask(client);
-        pause(round / 7).await;
-        gate.open();
+        let after = overtake((&gateway, &versions), &gate, round, scope(round)).await;
         assert!(version(&before.await.unwrap()) + 1 >= versions.now());
-        assert_eq!(
-            version(&after.await.unwrap()),
-            versions.now(),
-            "round {round}: asked after the purge"
-        );
-        gateway.purge(json!({ "all": true })).await;
+        assert_new((&gateway, &versions), after, round).await;
     }
 }
 
@@ -368,19 +346,11 @@ async fn a_fill_that_a_soft_purge_overtakes_is_never_fresh() {
         let gate = versions.hold(round % 2 == 1);
         let before = ask(client);
         gate.reached(1).await;
-        pause(round).await;
-        versions.advance();
         let mut soft = scope(round);
         soft["soft"] = true.into();
-        gateway.purge(soft).await;
-        let after = ask(client);
-        pause(round / 7).await;
-        gate.open();
+        let after = overtake((&gateway, &versions), &gate, round, soft).await;
         before.await.unwrap();
-        for answer in [after.await.unwrap(), client.get("/page").await] {
-            assert_eq!(version(&answer), versions.now(), "round {round}");
-        }
-        gateway.purge(json!({ "all": true })).await;
+        assert_new((&gateway, &versions), after, round).await;
     }
 }
 

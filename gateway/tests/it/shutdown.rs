@@ -1,11 +1,24 @@
 //! A gateway that is told to stop finishes what it has begun.
 
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use crate::support::{FakeOrigin, Gate, Gateway, Reply, get, until};
 
 /// Grace and what a loaded machine adds.
 const SOON: Duration = Duration::from_secs(6);
+
+/// Polls until the process has ended, which it must before long.
+async fn ends_soon(gateway: &mut Gateway, began: Instant) -> ExitStatus {
+    loop {
+        if let Some(status) = gateway.exited() {
+            return status;
+        }
+        let after = began.elapsed();
+        assert!(after < SOON, "runs after {after:?}: {}", gateway.said());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
 
 #[tokio::test]
 async fn requests_in_flight_are_answered_and_the_process_ends_soon() {
@@ -30,18 +43,8 @@ async fn requests_in_flight_are_answered_and_the_process_ends_soon() {
         let answer = answer.await.unwrap();
         assert_eq!((answer.status, answer.text()), (200, "finished"));
     }
-    let mut status = None;
-    while status.is_none() {
-        assert!(
-            began.elapsed() < SOON,
-            "still running after {:?}: {}",
-            began.elapsed(),
-            gateway.said()
-        );
-        tokio::time::sleep(Duration::from_millis(10)).await;
-        status = gateway.exited();
-    }
-    assert!(status.unwrap().success(), "{status:?}: {}", gateway.said());
+    let status = ends_soon(&mut gateway, began).await;
+    assert!(status.success(), "{status:?}: {}", gateway.said());
 }
 
 #[tokio::test]
@@ -56,14 +59,6 @@ async fn an_idle_connection_and_a_stuck_origin_do_not_keep_the_process() {
     never.reached(1).await;
     let began = Instant::now();
     gateway.terminate();
-    while gateway.exited().is_none() {
-        assert!(
-            began.elapsed() < SOON,
-            "still running after {:?}: {}",
-            began.elapsed(),
-            gateway.said()
-        );
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    ends_soon(&mut gateway, began).await;
     drop(idle);
 }

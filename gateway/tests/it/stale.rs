@@ -2,13 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::{
-    FakeOrigin, Gate, Gateway, Reply, assert_hit, assert_problem, expire, get, until,
-};
+use crate::support::{FakeOrigin, Gate, Gateway, Reply, assert_hit, assert_problem, get, until};
 
 /// Stale on arrival by one second, with this window.
 fn stale(body: &'static str, window: &str) -> Reply {
@@ -132,11 +130,15 @@ async fn nothing_is_served_stale_for_an_error_beyond_its_window() {
     })
     .await;
     let gateway = Gateway::general(&[&origin]).await;
+    let asked_at = Instant::now();
     gateway.client().get("/page").await;
-    expire(Duration::from_secs(1)).await;
+    gateway.becomes("/page", "fetch").await;
     assert_hit(&gateway.client().get("/page").await);
-    expire(Duration::from_secs(1)).await;
-    assert_eq!(gateway.client().get("/page").await.status, 503);
+    until("its window is over", || async {
+        gateway.client().get("/page").await.status == 503
+    })
+    .await;
+    assert!(asked_at.elapsed() >= Duration::from_secs(2));
 }
 
 #[tokio::test]
@@ -170,6 +172,44 @@ async fn while_one_refresh_runs_everybody_else_is_served_at_once() {
     })
     .await;
     assert_eq!(origin.count(), 2);
+}
+
+#[tokio::test]
+async fn a_refresh_that_fails_leaves_the_stale_answer_and_the_next_request_begins_another() {
+    let asked = AtomicUsize::new(0);
+    let origin = FakeOrigin::start(move |_| match asked.fetch_add(1, Ordering::SeqCst) {
+        0 => stale("old", "stale-while-revalidate=3600"),
+        1 => Reply::new(503, "down"),
+        2 => Reply::hang_up(),
+        _ => Reply::fresh("new"),
+    })
+    .await;
+    let gateway = Gateway::general(&[&origin]).await;
+    let client = gateway.client();
+    client.get("/page").await;
+    until("a refresh is answered well", || async {
+        let answer = client.get("/page").await;
+        assert_hit(&answer);
+        answer.text() == "new"
+    })
+    .await;
+    assert_eq!(origin.count(), 4);
+}
+
+#[tokio::test]
+async fn what_must_be_validated_is_not_served_while_a_refresh_runs() {
+    for forbidding in ["must-revalidate", "proxy-revalidate", "no-cache"] {
+        let asked = AtomicUsize::new(0);
+        let origin = FakeOrigin::start(move |_| match asked.fetch_add(1, Ordering::SeqCst) {
+            0 => stale("old", &format!("stale-while-revalidate=3600, {forbidding}")),
+            _ => Reply::fresh("new"),
+        })
+        .await;
+        let gateway = Gateway::general(&[&origin]).await;
+        gateway.client().get("/page").await;
+        let answer = gateway.client().get("/page").await;
+        assert_eq!(answer.text(), "new", "{forbidding}");
+    }
 }
 
 #[tokio::test]
@@ -213,6 +253,52 @@ async fn a_refresh_carries_nobodys_credentials_and_no_body() {
 }
 
 #[tokio::test]
+async fn where_no_routes_are_configured_a_refresh_carries_nobodys_credentials_either() {
+    let asked = AtomicUsize::new(0);
+    let origin = FakeOrigin::start(move |_| match asked.fetch_add(1, Ordering::SeqCst) {
+        0 => stale("old", "public, stale-while-revalidate=3600"),
+        _ => Reply::fresh("new"),
+    })
+    .await;
+    let gateway = Gateway::general(&[&origin]).await;
+    let client = gateway.client();
+    let signed_in = get("/page")
+        .header("Authorization", "Bearer t")
+        .header("Cookie", "id=1");
+    assert_eq!(client.send(&signed_in).await.text(), "old");
+    assert_eq!(origin.last().header("authorization"), Some("Bearer t"));
+    assert_eq!(client.send(&signed_in).await.text(), "old");
+    until("the refresh is kept", || async {
+        client.get("/page").await.text() == "new"
+    })
+    .await;
+    let refresh = origin.last();
+    for field in ["cookie", "authorization"] {
+        assert_eq!(refresh.header(field), None, "{refresh:#?}");
+    }
+    assert_eq!(origin.count(), 2);
+}
+
+#[tokio::test]
+async fn what_was_chosen_by_a_clients_credentials_is_validated_with_them() {
+    for field in ["cookie", "authorization"] {
+        let asked = AtomicUsize::new(0);
+        let origin = FakeOrigin::start(move |_| match asked.fetch_add(1, Ordering::SeqCst) {
+            0 => stale("old", "public, stale-while-revalidate=3600").header("Vary", field),
+            _ => Reply::fresh("new").header("Vary", field),
+        })
+        .await;
+        let gateway = Gateway::general(&[&origin]).await;
+        let known = get("/page").header(field, "a");
+        gateway.client().send(&known).await;
+        let answer = gateway.client().send(&known).await;
+        assert_eq!(answer.text(), "new", "{field}: {answer:#?}");
+        assert_eq!(origin.last().header(field), Some("a"));
+        assert_eq!(origin.count(), 2);
+    }
+}
+
+#[tokio::test]
 async fn beyond_its_window_a_stale_answer_is_waited_for() {
     let asked = AtomicUsize::new(0);
     let origin = FakeOrigin::start(move |_| match asked.fetch_add(1, Ordering::SeqCst) {
@@ -222,7 +308,8 @@ async fn beyond_its_window_a_stale_answer_is_waited_for() {
     .await;
     let gateway = Gateway::general(&[&origin]).await;
     gateway.client().get("/page").await;
-    expire(Duration::from_secs(2)).await;
+    gateway.becomes("/page", "stale-while-revalidate").await;
+    gateway.becomes("/page", "fetch").await;
     assert_eq!(gateway.client().get("/page").await.text(), "new");
 }
 

@@ -4,6 +4,7 @@
 mod client;
 mod gateway;
 mod origin;
+mod tail;
 mod wire;
 
 use std::future::Future;
@@ -14,6 +15,7 @@ use tokio::time::Instant;
 pub(crate) use client::{Answer, Client, Connection, Request, get};
 pub(crate) use gateway::{Gateway, free_address};
 pub(crate) use origin::{FakeOrigin, Gate, Received, Reply};
+pub(crate) use tail::{FakeTail, Probes};
 
 /// How long anything may take before a test counts as hung.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
@@ -25,11 +27,6 @@ pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut condition: i
         assert!(Instant::now() < end, "waited in vain until {what}");
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-}
-
-/// Lets a lifetime under test run out.
-pub(crate) async fn expire(lifetime: Duration) {
-    tokio::time::sleep(lifetime + Duration::from_millis(50)).await;
 }
 
 /// The answer came from the cache.

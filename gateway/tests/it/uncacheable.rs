@@ -1,7 +1,9 @@
 //! What must not be kept is not kept, and a write never meets the cache.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use crate::support::{
-    FakeOrigin, Gateway, Reply, Request, assert_hit, assert_not_stored, assert_passed, get,
+    FakeOrigin, Gate, Gateway, Reply, Request, assert_hit, assert_not_stored, assert_passed, get,
 };
 
 #[tokio::test]
@@ -37,6 +39,49 @@ async fn answers_that_forbid_it_are_never_stored() {
         assert_not_stored(&gateway.client(), &origin, target).await;
     }
     assert_eq!(gateway.status().await["cache"]["objects"], 0);
+}
+
+#[tokio::test]
+async fn what_ones_credentials_forbid_to_keep_is_fetched_once_for_everybody_else() {
+    for field in ["authorization", "cookie"] {
+        let (gate, known_gate) = (Gate::closed(), Gate::closed());
+        let (held, known_held) = (gate.clone(), known_gate.clone());
+        let asked = AtomicUsize::new(0);
+        let origin = FakeOrigin::start(move |request| {
+            let reply = match field {
+                "authorization" => Reply::fresh("x"),
+                _ => Reply::new(200, "x").header("Last-Modified", "Sun, 06 Nov 1994 08:49:37 GMT"),
+            };
+            match (asked.fetch_add(1, Ordering::SeqCst), request.header(field)) {
+                (0, _) => reply,
+                (_, Some(_)) => reply.held(&known_held),
+                (_, None) => reply.held(&held),
+            }
+        })
+        .await;
+        let gateway = Gateway::general(&[&origin]).await;
+        let known = get("/page").header(field, "a");
+        assert_passed(&gateway.client().send(&known).await);
+        let ask = |request: Request, times: usize| -> Vec<_> {
+            (0..times)
+                .map(|_| {
+                    let (client, request) = (gateway.client(), request.clone());
+                    tokio::spawn(async move { client.send(&request).await })
+                })
+                .collect()
+        };
+        // Nobody with credentials waits for a fill that does not come.
+        let mut answers = ask(known, 2);
+        known_gate.reached(2).await;
+        known_gate.open();
+        answers.extend(ask(get("/page"), 30));
+        gate.reached(1).await;
+        gate.open();
+        for answer in answers {
+            assert_eq!(answer.await.expect("an answer").text(), "x");
+        }
+        assert_eq!(origin.count(), 4, "{field}: one fetch for the thirty");
+    }
 }
 
 #[tokio::test]

@@ -1,16 +1,36 @@
 // Runs the suite: its origin and the gateway on free ports, every test once, then the verdict.
 //
-// node run.mjs MODULES GATEWAY: the folder with the installed packages, and the gateway's binary.
+// node run.mjs MODULES GATEWAY [KEEP]: the folder with the installed packages, the gateway's binary, and where to keep the run.
 
-import { spawn } from 'node:child_process'
-import { mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs'
+import { execFileSync, spawn } from 'node:child_process'
+import { mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { connect, createServer } from 'node:net'
-import { tmpdir } from 'node:os'
+import { arch, availableParallelism, cpus, release, tmpdir, type } from 'node:os'
 import { join } from 'node:path'
-import { pathToFileURL } from 'node:url'
+import { fileURLToPath, pathToFileURL } from 'node:url'
 
 const READY_MAX_MS = 20_000
-const [modules, gateway] = process.argv.slice(2)
+
+// How many tests of a kind passed. The suite tells those that failed from those it could not set up: an earlier step did not
+// come out as the tested one needs it.
+class Tally {
+  passed = 0
+  failed = 0
+  unset = 0
+
+  add (problem) {
+    if (problem === undefined) this.passed += 1
+    else if (problem.startsWith('Setup: ')) this.unset += 1
+    else this.failed += 1
+  }
+
+  toString () {
+    const unset = this.unset ? `, ${this.unset} could not be set up` : ''
+    return `${this.passed} of ${this.passed + this.failed + this.unset} passed, ${this.failed} failed${unset}`
+  }
+}
+
+const [modules, gateway, kept] = process.argv.slice(2)
 const suite = join(modules, 'http-cache-tests')
 const load = async (...path) => import(pathToFileURL(join(...path)).href)
 const { named } = JSON.parse(readFileSync(new URL('deviations.json', import.meta.url)))
@@ -36,18 +56,20 @@ const fetch = (await load(modules, 'node-fetch/lib/index.mjs')).default
 const began = Date.now()
 await runTests(tests, fetch, false, `http://127.0.0.1:${listen}`)
 const results = getResults()
-process.exit(judge(tests.flatMap(section => section.tests).filter(test => !test.browser_only)) ? 0 : 1)
+const { lines, isGood } = judge(tests.flatMap(section => section.tests).filter(test => !test.browser_only))
+console.log(lines.join('\n'))
+if (kept) keep(kept, lines)
+process.exit(isGood ? 0 : 1)
 
-// Prints the counts and every surprise; true if there is none.
+// The counts and every surprise; good if there is none.
 function judge (all) {
   const known = new Map(all.map(test => [test.id, test]))
-  const count = { required: [0, 0], optimal: [0, 0], check: [0, 0] }
+  const count = { required: new Tally(), optimal: new Tally(), check: new Tally() }
   const surprises = []
   for (const test of all) {
     const kind = test.kind ?? 'required'
     const problem = problemOf(test, known)
-    count[kind][0] += problem === undefined
-    count[kind][1] += 1
+    count[kind].add(problem)
     if (kind === 'check') continue // a question about what a cache does, without a right answer
     const name = `${kind === 'required' ? 'required' : 'optional'} ${test.id}`
     if (problem !== undefined && !(test.id in named)) surprises.push(`${name} failed: ${problem}`)
@@ -56,11 +78,9 @@ function judge (all) {
   for (const id of Object.keys(named)) {
     if (!known.has(id)) surprises.push(`${id} is in deviations.json and not in the suite`)
   }
-  const of = ([passed, total]) => `${passed} of ${total}`
-  console.log(`http-cache-tests 0.4.5: required ${of(count.required)}, optional ${of(count.optimal)} passed in ` +
-    `${Math.round((Date.now() - began) / 1000)} s; ${Object.keys(named).length} deviations are named`)
-  surprises.forEach(surprise => console.log(`  ${surprise}`))
-  return surprises.length === 0
+  const lines = [`http-cache-tests 0.4.5: required ${count.required}; optional ${count.optimal}; ` +
+    `${Math.round((Date.now() - began) / 1000)} s; ${Object.keys(named).length} deviations are named`]
+  return { lines: lines.concat(surprises.map(surprise => `  ${surprise}`)), isGood: surprises.length === 0 }
 }
 
 // What is wrong; nothing if the test passed, and so did all it depends on.
@@ -70,6 +90,24 @@ function problemOf (test, known) {
   if (result !== true) return result.join(': ')
   const broken = (test.depends_on ?? []).find(id => problemOf(known.get(id), known) !== undefined)
   return broken && `it depends on ${broken}`
+}
+
+// Leaves the run in a folder: every test's result as the suite gives it, the verdict, command, commit and machine.
+function keep (dir, lines) {
+  mkdirSync(dir, { recursive: true })
+  const sorted = Object.fromEntries(Object.entries(results).sort(([one], [other]) => one < other ? -1 : 1))
+  writeFileSync(join(dir, 'results.json'), JSON.stringify(sorted, null, 1) + '\n')
+  writeFileSync(join(dir, 'summary.md'), lines.join('\n') + '\n')
+  const here = { cwd: fileURLToPath(new URL('.', import.meta.url)), encoding: 'utf8' }
+  const commit = execFileSync('git', ['describe', '--always', '--dirty'], here).trim()
+  writeFileSync(join(dir, 'README.md'), `# A run
+
+- command: \`ops/lab/http-cache-tests --keep ${dir}\`
+- commit: ${commit}
+- processor: ${cpus()[0]?.model.trim() ?? 'unknown'}, ${availableParallelism()} in use
+- system: ${type()} ${release()} ${arch()}, Node ${process.versions.node}
+`)
+  console.log(`kept in ${dir}`)
 }
 
 async function start (name, port, program, args, settings = {}) {

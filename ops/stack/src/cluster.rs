@@ -3,6 +3,7 @@
 //! The server listens on a Unix socket only, in a directory that nobody but its account and root may
 //! enter; that, and no password, is what guards it. Faults can be provoked on purpose, for tests.
 
+mod copy;
 mod home;
 
 use std::{

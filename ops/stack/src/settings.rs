@@ -15,6 +15,8 @@ pub struct Settings {
     pub wal_mib_max: u32,
     /// Whether acknowledged commits survive a crash of the machine; a crash of the server they always survive.
     pub durable: bool,
+    /// Further settings as `name=value`, over all others.
+    pub more: Vec<String>,
 }
 
 impl Settings {
@@ -27,6 +29,7 @@ impl Settings {
             connections_max: 100,
             wal_mib_max: 1024,
             durable: true,
+            more: Vec::new(),
         }
     }
 
@@ -42,7 +45,7 @@ impl Settings {
     /// The settings as `name=value`, for the server's option `-c`.
     pub(crate) fn assignments(&self) -> Vec<String> {
         let switch = if self.durable { "on" } else { "off" };
-        vec![
+        let mut assignments = vec![
             format!("shared_buffers={}MB", self.shared_buffers_mib),
             format!("effective_cache_size={}MB", self.effective_cache_mib),
             format!("maintenance_work_mem={}MB", self.maintenance_work_mem_mib),
@@ -59,6 +62,8 @@ impl Settings {
             "log_checkpoints=off".into(),
             "timezone=UTC".into(),
             "log_timezone=UTC".into(),
-        ]
+        ];
+        assignments.extend_from_slice(&self.more);
+        assignments
     }
 }

@@ -16,15 +16,16 @@ use anyhow::{Context, Result, anyhow, ensure};
 use nix::sys::signal::Signal;
 
 use crate::{
-    Cluster, Service, Settings, Supervisor, cluster,
+    Cluster, Replica, Service, Settings, Supervisor, cluster,
     console::Console,
+    gateway_config::{GatewayConfig, OriginAddresses},
     http::Client,
     ports::{self, Reserved},
     signals::Signals,
 };
 use endpoints::Endpoints;
 pub use options::Options;
-use programs::{OriginAddresses, Programs};
+use programs::{GatewayAddresses, Programs};
 
 const DATABASE: &str = "atelier";
 /// Generated data are the same everywhere.
@@ -43,12 +44,12 @@ pub async fn run(options: Options) -> Result<()> {
     let console = Console::new(!options.no_color);
     let began = Instant::now();
     options.check_addresses()?;
-    let listen = Reserved::named(options.listen, "--listen")?;
-    let admin = Reserved::named(options.admin, "--admin")?;
+    let listeners = Listeners::reserve(&options)?;
     if let Some(path) = &options.endpoints {
         Endpoints::check_folder(path)?;
     }
-    let programs = Programs::beside_this_one(options.gateway_config.clone())?;
+    let programs = Programs::beside_this_one()?;
+    let gateway_config = GatewayConfig::read(&options.gateway_config)?;
     let cluster = open_cluster(&options, &console)?;
     if let Some(path) = &options.endpoints {
         // Whoever waits for it must not take an earlier run's for ours.
@@ -59,11 +60,12 @@ pub async fn run(options: Options) -> Result<()> {
         options: &options,
         console: &console,
         programs,
+        gateway_config,
         cluster,
         began,
     };
     let outcome = tokio::select! {
-        outcome = run.serve(&mut supervisor, listen, admin) => outcome,
+        outcome = run.serve(&mut supervisor, listeners) => outcome,
         () = signals.next() => Ok(()),
     };
     console.status("");
@@ -101,22 +103,45 @@ fn open_cluster(options: &Options, console: &Console) -> Result<Arc<Cluster>> {
     Ok(Arc::new(cluster))
 }
 
+/// The ports of the gateways, held until they are started.
+struct Listeners(Vec<(Reserved, Reserved)>);
+
+impl Listeners {
+    /// The first gateway's as they were named, the others' anywhere.
+    fn reserve(options: &Options) -> Result<Self> {
+        let first = (
+            Reserved::named(options.listen, "--listen")?,
+            Reserved::named(options.admin, "--admin")?,
+        );
+        let mut all = vec![first];
+        for _ in 1..options.gateways {
+            all.push((Reserved::any()?, Reserved::any()?));
+        }
+        Ok(Self(all))
+    }
+
+    /// Gives them up, for the gateways that are started next.
+    fn release(self) -> Vec<GatewayAddresses> {
+        let release = |(public, admin): (Reserved, Reserved)| GatewayAddresses {
+            public: public.release(),
+            admin: admin.release(),
+        };
+        self.0.into_iter().map(release).collect()
+    }
+}
+
 /// One run of the system.
 struct Run<'a> {
     options: &'a Options,
     console: &'a Console,
     programs: Programs,
+    gateway_config: GatewayConfig,
     cluster: Arc<Cluster>,
     began: Instant,
 }
 
 impl Run<'_> {
-    async fn serve(
-        &self,
-        supervisor: &mut Supervisor,
-        listen: Reserved,
-        admin: Reserved,
-    ) -> Result<()> {
+    async fn serve(&self, supervisor: &mut Supervisor, listeners: Listeners) -> Result<()> {
         let client = Client::new();
         self.start_postgres(supervisor).await?;
         self.migrate(supervisor).await?;
@@ -124,21 +149,13 @@ impl Run<'_> {
             let csv = self.csv_files(supervisor).await?;
             self.load(supervisor, &csv).await?;
         }
-        let origins = self.start_origins(supervisor, &client).await?;
+        let replicas = self.start_replicas(supervisor).await?;
+        let origins = self.start_origins(supervisor, &client, &replicas).await?;
         let admin_token = self.admin_token()?;
-        let endpoints = Endpoints {
-            gateway: ports::url(listen.address()),
-            admin: ports::url(admin.address()),
-            admin_token,
-            origins: origins
-                .iter()
-                .map(|origin| ports::url(origin.public))
-                .collect(),
-            database_url: self.cluster.app_url(DATABASE),
-            owner_url: self.cluster.owner_url(DATABASE),
-        };
-        self.start_gateway(supervisor, &client, listen, admin, &origins)
+        let gateways = self
+            .start_gateways(supervisor, &client, listeners, &origins)
             .await?;
+        let endpoints = self.endpoints(admin_token, &gateways, &origins, &replicas);
         if let Some(path) = &self.options.endpoints {
             endpoints.write(path)?;
         }
@@ -243,10 +260,45 @@ impl Run<'_> {
         Ok(())
     }
 
+    async fn start_replicas(&self, supervisor: &mut Supervisor) -> Result<Vec<Arc<Replica>>> {
+        let count = self.options.replicas;
+        if count == 0 {
+            return Ok(Vec::new());
+        }
+        let phase = self
+            .console
+            .phase(format_args!("starting {count} replicas of the database"));
+        let mut replicas = Vec::new();
+        let mut services = Vec::new();
+        for n in 1..=count {
+            let primary = Arc::clone(&self.cluster);
+            let dir = primary.dir().join(format!("replica-{n}"));
+            // The first time it copies everything.
+            let opening = tokio::task::spawn_blocking(move || Replica::open(&primary, &dir));
+            let replica = Arc::new(opening.await.context("copying the database")??);
+            replicas.push(Arc::clone(&replica));
+            let service = Service::new(format!("replica-{n}"), move || replica.cluster().command());
+            services.push(
+                service
+                    .stopped_by(Signal::SIGINT)
+                    .grace(Duration::from_secs(60)),
+            );
+        }
+        for (service, replica) in supervisor.start(services)?.iter().zip(&replicas) {
+            let cluster = replica.cluster();
+            service
+                .ready(RECOVERY_LIMIT, async |id| cluster.is_ready(id))
+                .await?;
+        }
+        phase.done("following");
+        Ok(replicas)
+    }
+
     async fn start_origins(
         &self,
         supervisor: &mut Supervisor,
         client: &Client,
+        replicas: &[Arc<Replica>],
     ) -> Result<Vec<OriginAddresses>> {
         let phase = self
             .console
@@ -264,10 +316,15 @@ impl Run<'_> {
             })
             .collect();
         let url = self.cluster.app_url(DATABASE);
+        let read_urls: Vec<String> = replicas
+            .iter()
+            .map(|replica| replica.cluster().app_url(DATABASE))
+            .collect();
         let service = |(n, addresses): (usize, &OriginAddresses)| {
-            let (programs, addresses, url) = (self.programs.clone(), *addresses, url.clone());
+            let (programs, addresses) = (self.programs.clone(), *addresses);
+            let (url, read_urls) = (url.clone(), read_urls.clone());
             Service::new(format!("origin-{}", n + 1), move || {
-                programs.origin(addresses, &url)
+                programs.origin(addresses, &url, &read_urls)
             })
         };
         let services = addresses.iter().enumerate().map(service).collect();
@@ -281,29 +338,71 @@ impl Run<'_> {
         Ok(addresses)
     }
 
-    async fn start_gateway(
+    async fn start_gateways(
         &self,
         supervisor: &mut Supervisor,
         client: &Client,
-        listen: Reserved,
-        admin: Reserved,
+        listeners: Listeners,
         origins: &[OriginAddresses],
-    ) -> Result<()> {
-        let phase = self.console.phase("starting the gateway");
-        let url = format!("{}/products?count=1", ports::url(listen.address()));
-        let (listen, admin) = (listen.release(), admin.release());
-        let (programs, token_file) = (self.programs.clone(), self.admin_token_file());
-        let upstreams: Vec<_> = origins.iter().map(|origin| origin.public).collect();
-        let service = Service::new("gateway", move || {
-            programs.gateway(listen, &upstreams, admin, &token_file)
-        });
-        for gateway in supervisor.start(vec![service])? {
+    ) -> Result<Vec<GatewayAddresses>> {
+        let count = self.options.gateways;
+        let phase = match count {
+            1 => self.console.phase("starting the gateway"),
+            _ => self
+                .console
+                .phase(format_args!("starting {count} gateways")),
+        };
+        let config = self.cluster.dir().join("gateway.toml");
+        let told = self.gateway_config.clone().with_origins(origins);
+        told.write(&config)?;
+        let addresses = listeners.release();
+        let service = |(n, addresses): (usize, &GatewayAddresses)| {
+            let (programs, addresses) = (self.programs.clone(), *addresses);
+            let (config, token_file) = (config.clone(), self.admin_token_file());
+            let name = match count {
+                1 => "gateway".to_owned(),
+                _ => format!("gateway-{}", n + 1),
+            };
+            Service::new(name, move || {
+                programs.gateway(addresses, &config, &token_file)
+            })
+        };
+        let services = addresses.iter().enumerate().map(service).collect();
+        for (gateway, at) in supervisor.start(services)?.iter().zip(&addresses) {
+            let url = format!("{}/products?count=1", ports::url(at.public));
             gateway
                 .ready(READY_LIMIT, async |_| answers_ok(client, &url).await)
                 .await?;
         }
         phase.done("ready");
-        Ok(())
+        Ok(addresses)
+    }
+
+    fn endpoints(
+        &self,
+        admin_token: String,
+        gateways: &[GatewayAddresses],
+        origins: &[OriginAddresses],
+        replicas: &[Arc<Replica>],
+    ) -> Endpoints {
+        let urls_of = |addresses: Vec<_>| addresses.into_iter().map(ports::url).collect();
+        let public: Vec<String> = urls_of(gateways.iter().map(|one| one.public).collect());
+        let admins: Vec<String> = urls_of(gateways.iter().map(|one| one.admin).collect());
+        Endpoints {
+            gateway: public[0].clone(),
+            admin: admins[0].clone(),
+            gateways: public,
+            admins,
+            admin_token,
+            origins: urls_of(origins.iter().map(|one| one.public).collect()),
+            origins_private: urls_of(origins.iter().map(|one| one.private).collect()),
+            database_url: self.cluster.app_url(DATABASE),
+            owner_url: self.cluster.owner_url(DATABASE),
+            replicas: replicas
+                .iter()
+                .map(|replica| replica.cluster().owner_url(DATABASE))
+                .collect(),
+        }
     }
 
     async fn show_status(&self, client: &Client, endpoints: &Endpoints) -> Result<()> {

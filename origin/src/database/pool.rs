@@ -14,7 +14,7 @@
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -29,7 +29,10 @@ use tokio::{
     time::timeout,
 };
 
-use super::Statement;
+use super::{
+    Statement,
+    keeper::{self, Breaker, CHECK_EVERY, Kept},
+};
 use crate::{
     error::{Error, Result},
     metrics::Metrics,
@@ -58,7 +61,6 @@ pub struct Pool {
 
 #[derive(Debug)]
 struct Shared {
-    name: &'static str,
     options: PgConnectOptions,
     settings: Settings,
     metrics: Arc<Metrics>,
@@ -69,9 +71,7 @@ struct Shared {
     /// Connections that exist: idle or in use.
     open: AtomicUsize,
     /// Links of an earlier generation are not used again.
-    generation: AtomicU64,
-    /// Set from the first sign that the server does not answer until a connection has been opened.
-    is_down: AtomicBool,
+    breaker: Breaker,
     is_closed: AtomicBool,
     /// Set when a connection turned out to be broken: the idle ones are to be tried.
     is_doubtful: AtomicBool,
@@ -81,18 +81,12 @@ struct Shared {
 
 /// A connection and what the pool knows about it.
 #[derive(Debug)]
-struct Link {
+pub(super) struct Link {
     pg: PgConnection,
     generation: u64,
     opened_at: Instant,
     used_at: Instant,
 }
-
-/// How often idle connections are tried.
-pub(super) const CHECK_EVERY: Duration = Duration::from_secs(1);
-/// Between attempts to connect: doubled from the first to the second after each failure.
-pub(super) const BACKOFF: (Duration, Duration) =
-    (Duration::from_millis(20), Duration::from_millis(500));
 
 impl Pool {
     /// Begins to open connections; does not wait for any. Must be called in a Tokio runtime.
@@ -103,44 +97,29 @@ impl Pool {
         metrics: Arc<Metrics>,
     ) -> Self {
         let shared = Arc::new(Shared {
-            name,
             options,
             settings,
             metrics,
             idle: Mutex::new(Vec::with_capacity(settings.connections_max)),
             available: Semaphore::new(0),
             open: AtomicUsize::new(0),
-            generation: AtomicU64::new(0),
-            is_down: AtomicBool::new(false),
+            breaker: Breaker::new(name),
             is_closed: AtomicBool::new(false),
             is_doubtful: AtomicBool::new(false),
             missing: Notify::new(),
         });
-        tokio::spawn(Arc::clone(&shared).keep());
+        tokio::spawn(keeper::keep(Arc::clone(&shared)));
         Self { shared }
     }
 
     /// Waits a short time for a connection.
     pub async fn acquire(&self) -> Result<Conn> {
-        let shared = &self.shared;
-        let permit = match shared.available.try_acquire() {
-            Ok(permit) => permit,
-            Err(_) if shared.is_down.load(Ordering::Relaxed) => {
-                return Err(Error::Unavailable("the database does not answer".into()));
-            }
-            Err(_) => timeout(shared.settings.acquire_timeout, shared.available.acquire())
-                .await
-                .map_err(|_| Error::Unavailable("no connection became free in time".into()))?
-                .map_err(|_| Error::Unavailable("the pool is closed".into()))?,
-        };
-        permit.forget();
-        let link = shared
-            .idle()
-            .pop()
-            .ok_or_else(|| Error::Unavailable("the connection was given up".into()))?;
+        let mut patience = self.shared.settings.acquire_timeout;
+        let link = self.shared.take(&mut patience).await?;
         Ok(Conn {
             link: Some(link),
-            pool: Arc::clone(shared),
+            pool: Arc::clone(&self.shared),
+            patience,
             is_running: false,
             is_repeatable: false,
         })
@@ -148,7 +127,7 @@ impl Pool {
 
     /// What these connections are for.
     pub fn name(&self) -> &'static str {
-        self.shared.name
+        self.shared.breaker.name()
     }
 
     /// Connections that exist, and those of them that are idle.
@@ -176,55 +155,31 @@ impl Shared {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Opens what is missing and tries what is idle, for as long as the pool lives.
-    async fn keep(self: Arc<Self>) {
-        let mut backoff = BACKOFF.0;
-        while !self.is_closed.load(Ordering::Relaxed) {
-            if self.is_doubtful.swap(false, Ordering::Relaxed) {
-                self.check_idle(Duration::ZERO).await;
+    /// Waits for a connection, as long as there is patience.
+    async fn take(&self, patience: &mut Duration) -> Result<Link> {
+        let permit = match self.available.try_acquire() {
+            Ok(permit) => permit,
+            Err(_) if self.breaker.is_open() => {
+                return Err(Error::Unavailable("the database does not answer".into()));
             }
-            if self.open.load(Ordering::Relaxed) >= self.settings.connections_max {
-                if timeout(CHECK_EVERY, self.missing.notified()).await.is_err() {
-                    self.check_idle(CHECK_EVERY).await;
-                }
-                continue;
+            Err(_) => {
+                let waiting = Instant::now();
+                let waited = timeout(*patience, self.available.acquire()).await;
+                *patience = patience.saturating_sub(waiting.elapsed());
+                waited
+                    .map_err(|_| Error::Unavailable("no connection became free in time".into()))?
+                    .map_err(|_| Error::Unavailable("the pool is closed".into()))?
             }
-            match self.connect().await {
-                Ok(link) => {
-                    backoff = BACKOFF.0;
-                    self.open.fetch_add(1, Ordering::Relaxed);
-                    if self.is_down.swap(false, Ordering::Relaxed) {
-                        tracing::info!(pool = self.name, "the database answers again");
-                    }
-                    self.put_back(link);
-                }
-                Err(error) => {
-                    if !self.is_down.swap(true, Ordering::Relaxed) {
-                        tracing::error!(pool = self.name, %error, "cannot connect to the database");
-                    }
-                    tokio::time::sleep(backoff).await;
-                    backoff = (backoff * 2).min(BACKOFF.1);
-                }
-            }
-        }
-    }
-
-    async fn connect(&self) -> std::result::Result<Link, sqlx::Error> {
-        let generation = self.generation.load(Ordering::Relaxed);
-        let opened = timeout(self.settings.connect_timeout, self.options.connect()).await;
-        let pg = opened.map_err(|elapsed| sqlx::Error::Io(elapsed.into()))??;
-        let now = Instant::now();
-        Ok(Link {
-            pg,
-            generation,
-            opened_at: now,
-            used_at: now,
-        })
+        };
+        permit.forget();
+        self.idle()
+            .pop()
+            .ok_or_else(|| Error::Unavailable("the connection was given up".into()))
     }
 
     /// Makes a connection available, unless its time is over.
     fn put_back(&self, link: Link) {
-        let is_current = link.generation == self.generation.load(Ordering::Relaxed);
+        let is_current = link.generation == self.breaker.generation();
         // One at a time: connections that were opened together must not go together.
         let is_old = link.opened_at.elapsed() >= self.settings.lifetime
             && self.open.load(Ordering::Relaxed) >= self.settings.connections_max;
@@ -245,10 +200,7 @@ impl Shared {
 
     /// The server has not answered in time: nothing that is open can be trusted.
     fn distrust(&self) {
-        self.generation.fetch_add(1, Ordering::Relaxed);
-        if !self.is_down.swap(true, Ordering::Relaxed) {
-            tracing::error!(pool = self.name, "the database does not answer");
-        }
+        self.breaker.trip();
         while let Ok(permit) = self.available.try_acquire() {
             permit.forget();
             if let Some(link) = self.idle().pop() {
@@ -309,12 +261,59 @@ impl Shared {
     }
 }
 
+impl Kept for Shared {
+    type Link = Link;
+
+    fn breaker(&self) -> &Breaker {
+        &self.breaker
+    }
+
+    fn wake(&self) -> &Notify {
+        &self.missing
+    }
+
+    fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Relaxed)
+    }
+
+    fn is_short(&self) -> bool {
+        self.open.load(Ordering::Relaxed) < self.settings.connections_max
+    }
+
+    async fn open(&self, generation: u64) -> Result<Link> {
+        let opened = timeout(self.settings.connect_timeout, self.options.connect()).await;
+        let pg = opened.map_err(|elapsed| sqlx::Error::Io(elapsed.into()))??;
+        let now = Instant::now();
+        Ok(Link {
+            pg,
+            generation,
+            opened_at: now,
+            used_at: now,
+        })
+    }
+
+    fn add(&self, link: Link) {
+        self.open.fetch_add(1, Ordering::Relaxed);
+        self.put_back(link);
+    }
+
+    async fn check(&self, is_due: bool) {
+        if self.is_doubtful.swap(false, Ordering::Relaxed) {
+            self.check_idle(Duration::ZERO).await;
+        } else if is_due {
+            self.check_idle(CHECK_EVERY).await;
+        }
+    }
+}
+
 /// A connection in use: back in the pool when it is dropped.
 #[derive(Debug)]
 pub struct Conn {
     /// Gone once the connection has failed.
     link: Option<Link>,
     pool: Arc<Shared>,
+    /// How long it may still wait for another connection.
+    patience: Duration,
     is_running: bool,
     is_repeatable: bool,
 }
@@ -339,13 +338,10 @@ impl Conn {
         // After a restart of the server every idle connection may be broken; the next one is a new one.
         for _ in 0..self.pool.settings.connections_max {
             let outcome = self.attempt(statement, arguments.clone()).await;
-            if self.link.is_some() || self.pool.is_down.load(Ordering::Relaxed) {
+            if self.link.is_some() || self.pool.breaker.is_open() {
                 return outcome;
             }
-            let pool = Pool {
-                shared: Arc::clone(&self.pool),
-            };
-            *self = pool.acquire().await?.repeatable();
+            self.link = Some(self.pool.take(&mut self.patience).await?);
         }
         self.attempt(statement, arguments).await
     }

@@ -8,10 +8,10 @@ use crate::{
 };
 
 /// The statements of this module.
-pub static STATEMENTS: [&Statement; 3] = [&PROBLEMS, &MISSING_TABLES, &DURABILITY];
+pub static STATEMENTS: [&Statement; 3] = [&PROBLEMS, &READS, &DURABILITY];
 
 /// Every table that a statement of this program names.
-pub const TABLES: [&str; 19] = [
+pub const TABLES: [&str; 24] = [
     "shop.products",
     "shop.product_counts",
     "shop.features",
@@ -22,6 +22,9 @@ pub const TABLES: [&str; 19] = [
     "shop.reviews",
     "shop.review_photos",
     "shop.review_meta",
+    "shop.review_ranks",
+    "shop.question_ranks",
+    "shop.ranked_products",
     "shop.characteristics",
     "shop.characteristic_reviews",
     "shop.questions",
@@ -31,6 +34,8 @@ pub const TABLES: [&str; 19] = [
     "service.interactions",
     "service.idempotency_keys",
     "coherence.outbox",
+    "coherence.rotation",
+    "coherence.incarnation",
 ];
 
 /// A table that is missing, a trigger that is missing or disabled, a database that takes no writes.
@@ -44,7 +49,7 @@ static PROBLEMS: Statement = Statement::new(
        from coherence.missing_triggers() as missing
       union all
      select 'the database is read-only'
-      where pg_is_in_recovery()",
+      where current_setting('transaction_read_only')::bool",
 );
 
 /// What keeps this origin from serving, each in a few words.
@@ -53,17 +58,14 @@ pub async fn problems(conn: &mut Conn) -> Result<Vec<String>> {
     rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
-static MISSING_TABLES: Statement = Statement::new(
-    "health.missing_tables",
-    "select wanted.name
-       from unnest($1::text[]) as wanted (name)
-      where to_regclass(wanted.name) is null",
-);
+static READS: Statement = Statement::new("health.reads", "select 1");
 
-/// The tables that are not there.
-pub async fn missing_tables(reads: &Reads) -> Result<Vec<String>> {
-    let rows = reads.rows(&MISSING_TABLES, &[&&TABLES[..]]).await?;
-    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+/// Whether reads, which have connections of their own, are answered.
+///
+/// # Errors
+/// If they are not.
+pub async fn are_read(reads: &Reads) -> Result<()> {
+    reads.rows(&READS, &[]).await.map(drop)
 }
 
 static DURABILITY: Statement = Statement::new(

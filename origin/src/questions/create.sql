@@ -11,7 +11,14 @@ question as (
   select $4::int4, $5::text, date_trunc('milliseconds', now()), $6::text, $7::text, false, 0
     from admitted
    where admitted.mark is not null
-  returning id, product_id
+  returning id, product_id, date
+),
+-- The row is there or is not for all of this transaction: sql/schema/05_ranks.sql.
+ranked as (
+  insert into shop.question_ranks (date, question_id, product_id, helpfulness, reported)
+  select question.date, question.id, question.product_id, 0, false
+    from question
+   where exists (select from shop.ranked_products p where p.list = 'questions' and p.product_id = $4::int4)
 ),
 created as (
   select '/qa/questions/' || question.id as location,

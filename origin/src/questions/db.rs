@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The statements of this module.
-pub static STATEMENTS: [&Statement; 4] = [&LIST, &CREATE, &MARK_HELPFUL, &REPORT];
+pub static STATEMENTS: [&Statement; 5] = [&LIST, &LIST_RANKED, &CREATE, &MARK_HELPFUL, &REPORT];
 
 /// One row for each question, answer and photo, told apart by the first column. Answers and photos carry the product's
 /// id: each is one look-up, whatever the number of questions. The questions come in order; the rest is put in order here.
@@ -52,10 +52,74 @@ static LIST: Statement = Statement::new(
       order by kind, helpfulness desc, date desc, id desc",
 );
 
-/// A page of a product's questions, with all their answers.
-pub async fn list(reads: &Reads, product: i32, page: Page) -> Result<Vec<Question>> {
+/// The same page of a product whose ranks are kept: its ids come from those in order, each row by its id, and what
+/// belongs to it by its id too. If there are no ranks after all, its other half sorts all questions.
+static LIST_RANKED: Statement = Statement::new(
+    "questions.list_ranked",
+    "with ranks as materialized (
+       select exists (
+                select from shop.ranked_products p where p.list = 'questions' and p.product_id = $1
+              ) as are_kept
+     ),
+     page as materialized (
+       select q.id, q.body, q.date, q.asker_name, q.helpfulness
+         from (
+                select k.question_id
+                  from shop.question_ranks k
+                 where k.product_id = $1
+                   and not k.reported
+                   and (select ranks.are_kept from ranks)
+                 order by k.helpfulness desc, k.date desc, k.question_id desc
+                 limit $2
+                offset $3
+              ) as ranked
+         join shop.questions q on q.id = ranked.question_id
+        union all
+       (select q.id, q.body, q.date, q.asker_name, q.helpfulness
+          from shop.questions q
+         where q.product_id = $1
+           and not q.reported
+           and not (select ranks.are_kept from ranks)
+         order by q.helpfulness desc, q.date desc, q.id desc
+         limit $2
+        offset $3)
+     )
+     select 0::int2 as kind, page.id, null::int4 as parent_id, page.body, page.date, page.asker_name, page.helpfulness
+       from page
+      union all
+     select 1::int2, answer.id, answer.question_id, answer.body, answer.date, answer.answerer_name, answer.helpfulness
+       from page
+      cross join lateral (
+              select a.id, a.question_id, a.body, a.date, a.answerer_name, a.helpfulness
+                from shop.answers a
+               where a.question_id = page.id
+                 and not a.reported
+              -- A fence: the planner takes this product for a usual one, and would read all that is its.
+              offset 0
+            ) as answer
+      union all
+     select 2::int2, photo.id, photo.answer_id, photo.url, null, null, null
+       from page
+      cross join lateral (
+              select h.id, h.answer_id, h.url
+                from shop.answer_photos h
+               where h.product_id = $1
+                 and h.question_id = page.id
+              offset 0
+            ) as photo
+      order by kind, helpfulness desc, date desc, id desc",
+);
+
+/// A page of a product's questions, with all their answers. Whether by ranks makes a difference in cost only.
+pub async fn list(
+    reads: &Reads,
+    product: i32,
+    page: Page,
+    by_ranks: bool,
+) -> Result<Vec<Question>> {
+    let statement = if by_ranks { &LIST_RANKED } else { &LIST };
     let rows = reads
-        .rows(&LIST, &[&product, &page.limit(), &page.offset()])
+        .rows(statement, &[&product, &page.limit(), &page.offset()])
         .await?;
     let mut questions = Vec::new();
     let mut answers: Vec<(i32, Answer)> = Vec::new();
@@ -152,7 +216,14 @@ static MARK_HELPFUL: Statement = Statement::new(
          from marked
         where q.id = $1
           and marked.mark is not null
-       returning array['product-' || q.product_id || '-questions'] as groups
+       returning q.id, q.helpfulness,
+                 array['product-' || q.product_id || '-questions'] as groups
+     ),
+     ranked as (
+       update shop.question_ranks k
+          set helpfulness = voted.helpfulness
+         from voted
+        where k.question_id = voted.id
      ),
      told as (
        insert into coherence.outbox (slot, groups)
@@ -189,7 +260,13 @@ static REPORT: Statement = Statement::new(
         where q.id = $1
           and not q.reported
           and marked.mark is not null
-       returning array['product-' || q.product_id || '-questions'] as groups
+       returning q.id, array['product-' || q.product_id || '-questions'] as groups
+     ),
+     ranked as (
+       update shop.question_ranks k
+          set reported = true
+         from hidden
+        where k.question_id = hidden.id
      ),
      told as (
        insert into coherence.outbox (slot, groups)

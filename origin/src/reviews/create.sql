@@ -14,7 +14,14 @@ review as (
          null, 0
     from admitted
    where admitted.mark is not null
-  returning id, product_id
+  returning id, product_id, date
+),
+-- The row is there or is not for all of this transaction: sql/schema/05_ranks.sql.
+ranked as (
+  insert into shop.review_ranks (date, review_id, product_id, helpfulness, reported)
+  select review.date, review.id, review.product_id, 0, false
+    from review
+   where exists (select from shop.ranked_products p where p.list = 'reviews' and p.product_id = $4::int4)
 ),
 photo as (
   insert into shop.review_photos (review_id, product_id, url)

@@ -14,10 +14,13 @@ use crate::{
 };
 
 /// The statements of this module.
-pub static STATEMENTS: [&Statement; 7] = [
+pub static STATEMENTS: [&Statement; 10] = [
     &LIST_NEWEST,
     &LIST_HELPFUL,
     &LIST_RELEVANT,
+    &LIST_RANKED_NEWEST,
+    &LIST_RANKED_HELPFUL,
+    &LIST_RANKED_RELEVANT,
     &META,
     &CREATE,
     &MARK_HELPFUL,
@@ -48,11 +51,14 @@ impl Sort {
         }
     }
 
-    fn statement(self) -> &'static Statement {
-        match self {
-            Self::Newest => &LIST_NEWEST,
-            Self::Helpful => &LIST_HELPFUL,
-            Self::Relevant => &LIST_RELEVANT,
+    fn statement(self, by_ranks: bool) -> &'static Statement {
+        match (self, by_ranks) {
+            (Self::Newest, false) => &LIST_NEWEST,
+            (Self::Helpful, false) => &LIST_HELPFUL,
+            (Self::Relevant, false) => &LIST_RELEVANT,
+            (Self::Newest, true) => &LIST_RANKED_NEWEST,
+            (Self::Helpful, true) => &LIST_RANKED_HELPFUL,
+            (Self::Relevant, true) => &LIST_RANKED_RELEVANT,
         }
     }
 }
@@ -95,10 +101,79 @@ static LIST_RELEVANT: Statement = list!(
     "r.helpfulness desc, r.date desc, r.id desc"
 );
 
-/// A page of a product's reviews, with their photos.
-pub async fn list(reads: &Reads, product: i32, sort: Sort, page: Page) -> Result<Vec<Review>> {
+/// The same page of a product whose ranks are kept: its ids come from those in order, and each row by its id. Such
+/// a product has so many rows that reading and sorting them all costs more. If there are no ranks after all, which
+/// only the statement can know, its other half does just that.
+macro_rules! list_ranked {
+    ($name:literal, $rank_order:literal, $order:literal) => {
+        Statement::new(
+            $name,
+            concat!(
+                "with ranks as materialized (
+                   select exists (
+                            select from shop.ranked_products p where p.list = 'reviews' and p.product_id = $1
+                          ) as are_kept
+                 ),
+                 page as materialized (
+                   select r.id, r.rating, r.summary, r.recommend, r.response, r.body, r.date, r.reviewer_name, r.helpfulness
+                     from (
+                            select k.review_id
+                              from shop.review_ranks k
+                             where k.product_id = $1
+                               and not k.reported
+                               and (select ranks.are_kept from ranks)
+                             order by ", $rank_order, "
+                             limit $2
+                            offset $3
+                          ) as ranked
+                     join shop.reviews r on r.id = ranked.review_id
+                    union all
+                   (select r.id, r.rating, r.summary, r.recommend, r.response, r.body, r.date, r.reviewer_name, r.helpfulness
+                      from shop.reviews r
+                     where r.product_id = $1
+                       and not r.reported
+                       and not (select ranks.are_kept from ranks)
+                     order by ", $order, "
+                     limit $2
+                    offset $3)
+                 )
+                 select r.id, r.rating, r.summary, r.recommend, r.response, r.body, r.date, r.reviewer_name, r.helpfulness,
+                        photo.id, photo.url
+                   from page r
+                   left join shop.review_photos photo on photo.review_id = r.id
+                  order by ", $order, ", photo.id"
+            ),
+        )
+    };
+}
+
+static LIST_RANKED_NEWEST: Statement = list_ranked!(
+    "reviews.list_ranked_newest",
+    "k.date desc, k.review_id desc",
+    "r.date desc, r.id desc"
+);
+static LIST_RANKED_HELPFUL: Statement = list_ranked!(
+    "reviews.list_ranked_helpful",
+    "k.helpfulness desc, k.review_id desc",
+    "r.helpfulness desc, r.id desc"
+);
+static LIST_RANKED_RELEVANT: Statement = list_ranked!(
+    "reviews.list_ranked_relevant",
+    "k.helpfulness desc, k.date desc, k.review_id desc",
+    "r.helpfulness desc, r.date desc, r.id desc"
+);
+
+/// A page of a product's reviews, with their photos. Whether by ranks makes a difference in cost only.
+pub async fn list(
+    reads: &Reads,
+    product: i32,
+    sort: Sort,
+    page: Page,
+    by_ranks: bool,
+) -> Result<Vec<Review>> {
+    let statement = sort.statement(by_ranks);
     let rows = reads
-        .rows(sort.statement(), &[&product, &page.limit(), &page.offset()])
+        .rows(statement, &[&product, &page.limit(), &page.offset()])
         .await?;
     let mut reviews: Vec<Review> = Vec::with_capacity(rows.len());
     for row in &rows {
@@ -205,7 +280,14 @@ static MARK_HELPFUL: Statement = Statement::new(
          from marked
         where r.id = $1
           and marked.mark is not null
-       returning array['product-' || r.product_id || '-reviews'] as groups
+       returning r.id, r.helpfulness,
+                 array['product-' || r.product_id || '-reviews'] as groups
+     ),
+     ranked as (
+       update shop.review_ranks k
+          set helpfulness = voted.helpfulness
+         from voted
+        where k.review_id = voted.id
      ),
      told as (
        insert into coherence.outbox (slot, groups)
@@ -242,7 +324,13 @@ static REPORT: Statement = Statement::new(
         where r.id = $1
           and not r.reported
           and marked.mark is not null
-       returning array['product-' || r.product_id || '-reviews'] as groups
+       returning r.id, array['product-' || r.product_id || '-reviews'] as groups
+     ),
+     ranked as (
+       update shop.review_ranks k
+          set reported = true
+         from hidden
+        where k.review_id = hidden.id
      ),
      told as (
        insert into coherence.outbox (slot, groups)

@@ -8,7 +8,7 @@ use prometheus::{Encoder as _, Registry, TextEncoder};
 use tokio::{net::TcpListener, sync::oneshot};
 
 use super::{Tail, metrics::Metrics, poller, stream};
-use crate::{config::TailConfig, server};
+use crate::{config::TailConfig, log_buffer::LogBuffer, server};
 
 /// How long opening a connection to the database may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -37,8 +37,9 @@ impl Alone {
     ///
     /// # Errors
     /// If the address is taken, or a certificate that the URL names cannot be read.
-    pub async fn build(config: TailConfig) -> anyhow::Result<Self> {
+    pub async fn build(config: TailConfig, log: &LogBuffer) -> anyhow::Result<Self> {
         let registry = Registry::new();
+        registry.register(Box::new(log.lost().clone()))?;
         let metrics = Metrics::new(&registry)?;
         let mut settings = LISTENER;
         settings.connections_max += u32::from(config.tail.streams_max);

@@ -30,6 +30,11 @@ async fn a_missing_or_disabled_trigger_or_a_missing_table_makes_it_unready() {
             "no table service.cart_items",
             "alter table service.moved rename to cart_items",
         ),
+        (
+            "alter table shop.review_ranks rename to moved",
+            "no table shop.review_ranks",
+            "alter table shop.moved rename to review_ranks",
+        ),
     ] {
         app.sql(breaking).await;
         let unready = app.get_private("/readyz").await;
@@ -94,6 +99,42 @@ async fn expired_keys_and_old_interactions_are_removed_in_batches_and_the_rest_s
     assert!((90..=91).contains(&left), "{left}");
     origin::maintenance::round(&app.state).await.unwrap();
     assert_eq!(app.count("service.idempotency_keys").await, 23);
+}
+
+#[tokio::test]
+async fn a_round_of_maintenance_says_whether_it_left_something() {
+    let app = TestApp::start(&[
+        "insert into service.interactions (element, widget, time, created_at)
+         select 'e', 'w', 't', '2001-01-01' from generate_series(1, 20500) as n",
+    ])
+    .await;
+    assert!(origin::maintenance::round(&app.state).await.unwrap());
+    assert_eq!(app.count("service.interactions").await, 500);
+    assert!(!origin::maintenance::round(&app.state).await.unwrap());
+    assert_eq!(app.count("service.interactions").await, 0);
+}
+
+#[tokio::test]
+async fn what_a_round_has_left_is_removed_long_before_the_interval_is_over() {
+    let app = TestApp::start_with(
+        &[
+            "insert into service.interactions (element, widget, time, created_at)
+             select 'e', 'w', 't', '2001-01-01' from generate_series(1, 60500) as n",
+        ],
+        &["--maintenance-every-s=4"],
+    )
+    .await;
+    // Four rounds: at the interval's pace the last would come a quarter of a minute after the first.
+    TestApp::until("the first round is over", async || {
+        app.count("service.interactions").await <= 40_500
+    })
+    .await;
+    let first = tokio::time::Instant::now();
+    TestApp::until("nothing is left", async || {
+        app.count("service.interactions").await == 0
+    })
+    .await;
+    assert!(first.elapsed().as_secs() < 9, "{:?}", first.elapsed());
 }
 
 #[tokio::test]

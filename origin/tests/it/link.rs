@@ -19,7 +19,7 @@ use tokio::{
 
 use crate::{
     raw::Raw,
-    support::{TestApp, config, fixture, review},
+    support::{TestApp, config, fixture, review, socket_dir},
 };
 
 /// Deadlines that a test can wait for.
@@ -84,9 +84,12 @@ async fn post(address: std::net::SocketAddr, key: &str, body: &str) -> crate::ra
 async fn a_write_whose_answer_was_lost_after_its_commit_is_replayed_to_its_key_and_made_once() {
     let app = TestApp::start(&[fixture::REVIEWS_WITH_TIES]).await;
     let url = TestCluster::shared().app_url(&app.database);
-    let (_, socket) = url.split_once("host=").expect("a socket's folder");
-    let relay = Relay::to(Path::new(socket.split('&').next().unwrap()));
-    let through = url.replace(socket, &relay.dir.path().display().to_string());
+    let socket = socket_dir(&app);
+    let relay = Relay::to(&socket);
+    let through = url.replace(
+        &*socket.to_string_lossy(),
+        &relay.dir.path().display().to_string(),
+    );
     let cut_off = App::build(config(&through, &SHORT), "cut off")
         .await
         .unwrap();

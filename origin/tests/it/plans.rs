@@ -85,60 +85,79 @@ async fn no_statement_reads_a_table_from_end_to_end() {
     assert!(read >= 25, "{read} statements");
 }
 
+/// The indexes of the hot statements.
+const LOOK_UPS: [(&str, &[&str]); 14] = [
+    ("products.list", &["product_counts_pkey", "products_pkey"]),
+    (
+        "products.get",
+        &["features_product_id_idx", "products_pkey"],
+    ),
+    (
+        "products.styles",
+        &[
+            "photos_product_id_idx",
+            "products_pkey",
+            "skus_product_id_idx",
+            "styles_product_id_idx",
+        ],
+    ),
+    (
+        "products.related",
+        &["products_pkey", "related_product_id_idx"],
+    ),
+    (
+        "reviews.list_newest",
+        &["review_photos_product_id_idx", "reviews_product_id_idx"],
+    ),
+    (
+        "reviews.list_helpful",
+        &["review_photos_product_id_idx", "reviews_product_id_idx"],
+    ),
+    (
+        "reviews.list_relevant",
+        &["review_photos_product_id_idx", "reviews_product_id_idx"],
+    ),
+    (
+        "reviews.list_ranked_relevant",
+        &[
+            "ranked_products_pkey",
+            "review_photos_review_id_idx",
+            "review_ranks_product_id_helpfulness_date_review_id_idx",
+            "reviews_pkey",
+            "reviews_product_id_idx",
+        ],
+    ),
+    ("reviews.meta", &["review_meta_pkey"]),
+    (
+        "questions.list",
+        &[
+            "answer_photos_product_id_question_id_idx",
+            "answers_product_id_idx",
+            "questions_product_id_idx",
+        ],
+    ),
+    (
+        "answers.list",
+        &[
+            "answer_photos_product_id_question_id_idx",
+            "answers_question_id_idx",
+        ],
+    ),
+    (
+        "reviews.mark_helpful",
+        &["review_ranks_pkey", "reviews_pkey"],
+    ),
+    (
+        "questions.mark_helpful",
+        &["question_ranks_pkey", "questions_pkey"],
+    ),
+    ("answers.mark_helpful", &["answers_pkey"]),
+];
+
 #[tokio::test]
 async fn the_children_of_a_page_are_found_by_the_product_not_one_by_one() {
     let (_app, mut conn) = connection().await;
-    for (name, expected) in [
-        (
-            "products.list",
-            vec!["product_counts_pkey", "products_pkey"],
-        ),
-        (
-            "products.get",
-            vec!["features_product_id_idx", "products_pkey"],
-        ),
-        (
-            "products.styles",
-            vec![
-                "photos_product_id_idx",
-                "products_pkey",
-                "skus_product_id_idx",
-                "styles_product_id_idx",
-            ],
-        ),
-        (
-            "products.related",
-            vec!["products_pkey", "related_product_id_idx"],
-        ),
-        (
-            "reviews.list_newest",
-            vec!["review_photos_product_id_idx", "reviews_product_id_idx"],
-        ),
-        (
-            "reviews.list_helpful",
-            vec!["review_photos_product_id_idx", "reviews_product_id_idx"],
-        ),
-        (
-            "reviews.list_relevant",
-            vec!["review_photos_product_id_idx", "reviews_product_id_idx"],
-        ),
-        ("reviews.meta", vec!["review_meta_pkey"]),
-        (
-            "questions.list",
-            vec![
-                "answer_photos_product_id_idx",
-                "answers_product_id_idx",
-                "questions_product_id_idx",
-            ],
-        ),
-        (
-            "answers.list",
-            vec!["answer_photos_product_id_idx", "answers_question_id_idx"],
-        ),
-        ("reviews.mark_helpful", vec!["reviews_pkey"]),
-        ("questions.mark_helpful", vec!["questions_pkey"]),
-        ("answers.mark_helpful", vec!["answers_pkey"]),
-    ] {
+    for (name, expected) in LOOK_UPS {
         let all = origin::statements();
         let statement = all
             .iter()

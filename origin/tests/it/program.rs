@@ -15,7 +15,7 @@ use crate::{
     tail::Events,
 };
 
-fn origin() -> Command {
+pub(crate) fn origin() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_origin"));
     command
         .env_clear()
@@ -25,7 +25,7 @@ fn origin() -> Command {
 }
 
 /// A running program, killed when the test is over.
-struct Program(Child);
+pub(crate) struct Program(pub(crate) Child);
 
 impl Drop for Program {
     fn drop(&mut self) {
@@ -98,7 +98,7 @@ async fn each_request_is_one_line_with_its_id_and_no_secret() {
 }
 
 /// Asks a program to end, as a supervisor does.
-fn nix_terminate(child: &Child) {
+pub(crate) fn nix_terminate(child: &Child) {
     let ended = Command::new("kill")
         .arg(child.id().to_string())
         .status()

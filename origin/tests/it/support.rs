@@ -148,6 +148,16 @@ impl TestApp {
         }
     }
 
+    /// Starts an origin over whatever there is at a URL, for as long as the test runs; gives its address.
+    pub(crate) async fn over(database_url: &str, settings: &[&str]) -> SocketAddr {
+        let app = App::build(config(database_url, settings), RELEASE)
+            .await
+            .expect("an origin");
+        let (address, _) = app.addresses().unwrap();
+        tokio::spawn(app.serve(std::future::pending()));
+        address
+    }
+
     /// Ends the origin; gives what its `serve` gave.
     pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
         self.begin_end();
@@ -303,6 +313,13 @@ async fn open_with(address: SocketAddr, path: &str, fields: &[(&str, &str)]) -> 
     let request = request.body(Full::<Bytes>::default()).unwrap();
     let response = tokio::time::timeout(DEADLINE, client.request(request));
     response.await.expect("an answer in time").unwrap()
+}
+
+/// The folder of the database's socket.
+pub(crate) fn socket_dir(app: &TestApp) -> std::path::PathBuf {
+    let url = app.cluster.app_url(&app.database);
+    let (_, dir) = url.split_once("host=").expect("a socket's folder");
+    dir.split('&').next().expect("a folder").into()
 }
 
 /// What the loader does after the rows are in.

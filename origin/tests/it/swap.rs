@@ -10,8 +10,9 @@ async fn load(owner_url: String, rows: String) {
     let mut conn = schema::connect(&owner_url).await.unwrap();
     build::create_tables(&mut conn).await.unwrap();
     execute(&mut conn, &rows).await;
-    build::derive(&mut conn).await.unwrap();
-    build::index(&owner_url, 1).await.unwrap();
+    build::derive_and_index(&mut conn, &owner_url, 1, || {})
+        .await
+        .unwrap();
     build::set_sequence(&mut conn, "reviews", 500)
         .await
         .unwrap();

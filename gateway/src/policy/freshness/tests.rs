@@ -1,6 +1,5 @@
-use http::{HeaderName, HeaderValue};
-
 use super::*;
+use crate::policy::samples::headers;
 
 /// The second at which the response arrives in every case.
 const ARRIVAL: u64 = 1_800_000_000;
@@ -11,17 +10,6 @@ fn at(second: i64) -> SystemTime {
 
 fn http_date(second: i64) -> String {
     httpdate::fmt_http_date(at(second))
-}
-
-fn headers(fields: &[(&'static str, String)]) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    for (name, value) in fields {
-        headers.append(
-            HeaderName::from_static(name),
-            HeaderValue::from_str(value).unwrap(),
-        );
-    }
-    headers
 }
 
 #[test]
@@ -47,6 +35,8 @@ fn initial_age_follows_rfc_9111_4_2_3() {
         ("no number", vec![age("abc")], 0, 0),
         ("negative", vec![age("-7200")], 0, 0),
         ("decimal", vec![age("7200.0")], 0, 0),
+        ("a parameter", vec![age("7200;foo=bar")], 0, 7200),
+        ("only a parameter", vec![age(";foo=7200")], 0, 0),
         ("invalid date", vec![("date", "yesterday".to_owned())], 0, 0),
         ("clock set back during the exchange", vec![date(0)], 50, 0),
     ];

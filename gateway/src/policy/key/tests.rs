@@ -16,6 +16,19 @@ fn a_key_gives_back_its_parts() {
 }
 
 #[test]
+fn a_key_is_read_back_from_its_bytes_and_from_nothing_else() {
+    for query in [None, Some(""), Some("b=1")] {
+        let key = Key::new("http", "shop.test", "/a", query);
+        assert_eq!(Key::from_bytes(key.as_bytes()), Some(key.clone()));
+        let mut longer = key.as_bytes().to_vec();
+        longer.push(0);
+        for bytes in [&longer, &key.as_bytes()[1..], b""] {
+            assert_eq!(Key::from_bytes(bytes), None);
+        }
+    }
+}
+
+#[test]
 fn keys_of_different_parts_differ() {
     let keys = [
         Key::new("http", "shop", "/a", None),

@@ -1,23 +1,13 @@
-use http::{HeaderName, HeaderValue};
+use http::HeaderValue;
 use proptest::prelude::*;
 
 use super::*;
+use crate::policy::samples::headers;
 
 const OLD: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
 const LATER: &str = "Sun, 06 Nov 1994 08:49:38 GMT";
 
 type Fields<'a> = &'a [(&'static str, &'a str)];
-
-fn headers(fields: Fields<'_>) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    for (name, value) in fields {
-        headers.append(
-            HeaderName::from_static(name),
-            HeaderValue::from_str(value).unwrap(),
-        );
-    }
-    headers
-}
 
 fn holds(condition: &str, stored: Fields<'_>) -> bool {
     let request = headers(&[("range", "bytes=0-1"), ("if-range", condition)]);

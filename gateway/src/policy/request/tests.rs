@@ -1,17 +1,5 @@
-use http::{HeaderName, HeaderValue};
-
 use super::*;
-
-fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    for (name, value) in fields {
-        headers.append(
-            HeaderName::from_static(name),
-            HeaderValue::from_str(value).unwrap(),
-        );
-    }
-    headers
-}
+use crate::policy::samples::headers;
 
 fn demand(fields: &[(&'static str, &str)]) -> Demand {
     read(&Method::GET, &headers(fields), ClientDirectives::Obey).unwrap()

@@ -2,6 +2,7 @@ use http::HeaderValue;
 use proptest::prelude::*;
 
 use super::*;
+use crate::policy::samples::headers;
 
 /// The second at which the response arrives in every case.
 const ARRIVAL: u64 = 1_800_000_000;
@@ -49,17 +50,6 @@ fn shop() -> Rules {
 }
 
 type Fields<'a> = &'a [(&'static str, &'a str)];
-
-fn headers(fields: Fields<'_>) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    for (name, value) in fields {
-        headers.append(
-            HeaderName::from_static(name),
-            HeaderValue::from_str(value).unwrap(),
-        );
-    }
-    headers
-}
 
 struct Case<'a> {
     method: Method,

@@ -1,21 +1,9 @@
 use std::time::Duration;
 
-use http::HeaderValue;
-
 use super::*;
+use crate::policy::samples::headers;
 
 type Fields<'a> = &'a [(&'static str, &'a str)];
-
-fn headers(fields: Fields<'_>) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    for (name, value) in fields {
-        headers.append(
-            HeaderName::from_static(name),
-            HeaderValue::from_str(value).unwrap(),
-        );
-    }
-    headers
-}
 
 const NOW: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
 

@@ -1,17 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-
-fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    for (name, value) in fields {
-        headers.append(
-            HeaderName::from_static(name),
-            HeaderValue::from_str(value).unwrap(),
-        );
-    }
-    headers
-}
+use crate::policy::samples::headers;
 
 fn vary(lines: &[&str], rules: &VaryRules) -> Result<Vec<String>, BadVary> {
     let lines: Vec<_> = lines.iter().map(|line| ("vary", *line)).collect();

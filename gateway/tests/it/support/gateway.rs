@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::client::{Answer, Client, Request};
 use super::origin::FakeOrigin;
-use super::{DEADLINE, get};
+use super::{DEADLINE, get, until};
 
 /// The configuration the shop runs with.
 const SHOP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../ops/shop.toml");
@@ -193,6 +193,22 @@ impl Gateway {
         answer.json()
     }
 
+    /// What the gateway would do for a request of this target, by what it keeps.
+    pub(crate) async fn verdict(&self, target: &str) -> String {
+        let answer = self.call(get(&format!("/explain?url={target}"))).await;
+        assert_eq!(answer.status, 200, "{answer:#?}");
+        let verdict = &answer.json()["keys"][0]["entries"][0]["decision"]["verdict"];
+        verdict.as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Returns when time has made this of what is kept of a target.
+    pub(crate) async fn becomes(&self, target: &str, verdict: &str) {
+        until(&format!("{target} is to {verdict}"), || async {
+            self.verdict(target).await == verdict
+        })
+        .await;
+    }
+
     /// Requests that each node works on now.
     pub(crate) async fn in_flight(&self) -> Vec<u64> {
         let status = self.status().await;
@@ -225,11 +241,33 @@ impl Gateway {
 
     /// Asks the process to stop.
     pub(crate) fn terminate(&self) {
+        self.signal("TERM");
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
         let sent = Command::new("kill")
-            .arg("-TERM")
+            .arg(format!("-{name}"))
             .arg(self.child.id().to_string())
             .status();
         assert!(sent.expect("the kill program").success());
+    }
+
+    /// Stops every thread where it stands, until `CONT`.
+    pub(crate) async fn freeze(&self) {
+        self.signal("STOP");
+        let tasks = format!("/proc/{}/task", self.child.id());
+        until("every thread has stopped", || async {
+            let tasks = fs::read_dir(&tasks).expect("the process's threads");
+            let mut states =
+                tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("stat")).ok());
+            states.all(|stat| {
+                stat.rsplit(')')
+                    .next()
+                    .unwrap_or_default()
+                    .starts_with(" T")
+            })
+        })
+        .await;
     }
 
     pub(crate) fn exited(&mut self) -> Option<ExitStatus> {

@@ -14,6 +14,11 @@ use tokio::task::JoinSet;
 use super::until;
 use super::wire::{Extent, Head, Wire, find};
 
+/// How an answer is written: what is left of it when the sockets are full is known to this many bytes.
+const PIECE_BYTES: usize = 256 * 1024;
+/// Looks without a change in between after which nothing moves any more.
+const STUCK_POLLS: usize = 100;
+
 /// Something that waits until a test lets it through.
 #[derive(Clone)]
 pub(crate) struct Gate {
@@ -88,6 +93,7 @@ pub(crate) struct Reply {
     body: Bytes,
     before: Option<Gate>,
     within: Option<Gate>,
+    after_interim: Option<Gate>,
     chunked: bool,
     ending: Ending,
 }
@@ -101,6 +107,7 @@ impl Reply {
             body: body.into(),
             before: None,
             within: None,
+            after_interim: None,
             chunked: false,
             ending: Ending::KeepAlive,
         }
@@ -149,6 +156,12 @@ impl Reply {
         self
     }
 
+    /// Waits at the gate between the interim answers and the final one.
+    pub(crate) fn held_after_interim(mut self, gate: &Gate) -> Self {
+        self.after_interim = Some(gate.clone());
+        self
+    }
+
     pub(crate) fn chunked(mut self) -> Self {
         self.chunked = true;
         self
@@ -174,7 +187,11 @@ impl Reply {
     }
 
     fn head(&self) -> Vec<u8> {
-        let mut text = format!("{}HTTP/1.1 {} Scripted\r\n", self.interim, self.status);
+        let mut text = match self.after_interim {
+            Some(_) => String::new(), // sent already
+            None => self.interim.clone(),
+        };
+        let _ = write!(text, "HTTP/1.1 {} Scripted\r\n", self.status);
         for (name, value) in &self.headers {
             let _ = write!(text, "{name}: {value}\r\n");
         }
@@ -212,6 +229,7 @@ struct Shared {
     in_flight: AtomicUsize,
     most_in_flight: AtomicUsize,
     connections: AtomicUsize,
+    sent: AtomicUsize,
 }
 
 /// An origin on a socket; gone with its connections when stopped or dropped.
@@ -241,6 +259,7 @@ impl FakeOrigin {
             in_flight: AtomicUsize::new(0),
             most_in_flight: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
+            sent: AtomicUsize::new(0),
         });
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(listener, Arc::clone(&shared)));
@@ -288,6 +307,18 @@ impl FakeOrigin {
         self.shared.most_in_flight.load(Ordering::SeqCst)
     }
 
+    /// Returns when the origin can send no more for now: everything on the way is full.
+    pub(crate) async fn stuck(&self) {
+        let (mut sent, mut seen) = (0, 0);
+        until("nothing more can be sent", || {
+            let now = self.shared.sent.load(Ordering::SeqCst);
+            seen = if now == sent { seen + 1 } else { 0 };
+            sent = now;
+            async move { now > 0 && seen > STUCK_POLLS }
+        })
+        .await;
+    }
+
     /// Ends the listener and every connection, as a killed process would.
     pub(crate) async fn stop(mut self) {
         self.tasks.shutdown().await;
@@ -316,7 +347,7 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
         let reply = (shared.script)(&received);
         let head_only = received.method == "HEAD";
         shared.requests.lock().push(received);
-        let kept = answer(&mut wire, &reply, head_only).await;
+        let kept = answer(&mut wire, &reply, head_only, &shared.sent).await;
         shared.in_flight.fetch_sub(1, Ordering::SeqCst);
         if !kept {
             return;
@@ -353,8 +384,14 @@ async fn receive(head: Head, connection: usize, wire: &mut Wire) -> Received {
 }
 
 /// Whether the connection may serve another request.
-async fn answer(wire: &mut Wire, reply: &Reply, head_only: bool) -> bool {
+async fn answer(wire: &mut Wire, reply: &Reply, head_only: bool, sent: &AtomicUsize) -> bool {
     if let Some(gate) = &reply.before {
+        gate.pass().await;
+    }
+    if let Some(gate) = &reply.after_interim {
+        if wire.write(reply.interim.as_bytes()).await.is_err() {
+            return false;
+        }
         gate.pass().await;
     }
     if reply.ending == Ending::None {
@@ -378,5 +415,11 @@ async fn answer(wire: &mut Wire, reply: &Reply, head_only: bool) -> bool {
         head.clear();
     }
     head.extend_from_slice(body);
-    wire.write(&head).await.is_ok() && reply.ending == Ending::KeepAlive
+    for piece in head.chunks(PIECE_BYTES) {
+        if wire.write(piece).await.is_err() {
+            return false;
+        }
+        sent.fetch_add(piece.len(), Ordering::SeqCst);
+    }
+    reply.ending == Ending::KeepAlive
 }

@@ -5,6 +5,7 @@ use std::{
     io::{Read, Write},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
+    process::{Command, Stdio},
     time::Duration,
 };
 
@@ -63,25 +64,34 @@ impl Home {
         if Self::is_initialised(&self.dir) {
             return self.check_version(binaries);
         }
-        // An initdb that was interrupted leaves this folder; it holds nothing yet.
+        self.make("initdb", |folder| {
+            let mut initdb = account.command(binaries.program("initdb"), &self.dir);
+            initdb
+                .args([
+                    "--username",
+                    OWNER,
+                    "--auth=trust",
+                    "--no-locale",
+                    "--encoding=UTF8",
+                ])
+                .args(if durable { None } else { Some("--no-sync") })
+                .arg("--pgdata")
+                .arg(folder);
+            initdb
+        })
+    }
+
+    /// Lets a program make the cluster's files in a folder that it is told, and puts them in place.
+    pub(super) fn make(&self, name: &str, program: impl FnOnce(&Path) -> Command) -> Result<()> {
+        // One that was interrupted leaves this folder; it holds nothing yet.
         let unfinished = self.dir.join("postgres.new");
         remove_dir(&unfinished)?;
-        let output = account
-            .command(binaries.program("initdb"), &self.dir)
-            .args([
-                "--username",
-                OWNER,
-                "--auth=trust",
-                "--no-locale",
-                "--encoding=UTF8",
-            ])
-            .args(if durable { None } else { Some("--no-sync") })
-            .arg("--pgdata")
-            .arg(&unfinished)
+        let output = program(&unfinished)
+            .stdin(Stdio::null())
             .output()
-            .context("cannot run initdb")?;
+            .with_context(|| format!("cannot run {name}"))?;
         let problem = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "initdb failed: {}", problem.trim());
+        ensure!(output.status.success(), "{name} failed: {}", problem.trim());
         fs::rename(&unfinished, self.data()).context("cannot put the new cluster in place")
     }
 

@@ -11,12 +11,20 @@ const TOKEN_BYTES: usize = 24;
 /// All URLs of a running system, with the secrets to use them.
 #[derive(Serialize)]
 pub(super) struct Endpoints {
+    /// The first of the gateways, which is the only one as a rule, and its admin listener.
     pub(super) gateway: String,
     pub(super) admin: String,
+    /// All of them, in the order of their numbers.
+    pub(super) gateways: Vec<String>,
+    pub(super) admins: Vec<String>,
     pub(super) admin_token: String,
     pub(super) origins: Vec<String>,
+    /// Where each origin tells what changes, its health and its metrics.
+    pub(super) origins_private: Vec<String>,
     pub(super) database_url: String,
     pub(super) owner_url: String,
+    /// The owner's URLs of the replicas.
+    pub(super) replicas: Vec<String>,
 }
 
 impl Endpoints {
@@ -50,12 +58,14 @@ impl Endpoints {
 
     /// The addresses, for a person.
     pub(super) fn lines(&self) -> Vec<String> {
-        vec![
-            format!("gateway   {}", self.gateway),
-            format!("admin     {}", self.admin),
+        let mut lines = vec![
+            format!("gateway   {}", self.gateways.join("  ")),
+            format!("admin     {}", self.admins.join("  ")),
             format!("origins   {}", self.origins.join("  ")),
             format!("database  {}", self.owner_url),
-        ]
+        ];
+        lines.extend(self.replicas.iter().map(|url| format!("replica   {url}")));
+        lines
     }
 
     /// Commands for a person who wants to see something happen; not in a frame, to be copied.

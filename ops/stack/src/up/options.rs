@@ -22,10 +22,16 @@ pub struct Options {
     /// Origins to run behind the gateway.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub origins: u16,
-    /// Where the gateway listens; port 0 is any free one.
+    /// Copies of the database that the origins read from, each following it over streaming replication.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=8))]
+    pub replicas: u16,
+    /// Gateways to run before them, each following what changes in the database; all but the first on free ports.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=16))]
+    pub gateways: u16,
+    /// Where the first gateway listens; port 0 is any free one.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080", value_parser = parse_address)]
     pub listen: SocketAddr,
-    /// Where the gateway's admin listener is; port 0 is any free one.
+    /// Where the first gateway's admin listener is; port 0 is any free one.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8081", value_parser = parse_address)]
     pub admin: SocketAddr,
     /// Where all state is kept [default: /var/lib/atelier as root, else ~/.local/state/atelier].
@@ -40,7 +46,7 @@ pub struct Options {
     /// Write all URLs to this file as JSON when everything is ready.
     #[arg(long, value_name = "FILE")]
     pub endpoints: Option<PathBuf>,
-    /// The gateway's configuration: what it has to know about the shop.
+    /// The gateways' configuration: what they have to know about the shop.
     #[arg(long, value_name = "FILE", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../shop.toml"), hide_default_value = true)]
     pub gateway_config: PathBuf,
     /// The folder of Postgres' server programs; found if not named.

@@ -11,22 +11,23 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
+use crate::gateway_config::OriginAddresses;
+
 /// The folder that holds `etl`, `origin` and `gateway`: this program's own.
 #[derive(Clone, Debug)]
 pub(super) struct Programs {
     dir: PathBuf,
-    gateway_config: PathBuf,
 }
 
-/// The two listeners of an origin.
+/// The two listeners of a gateway.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct OriginAddresses {
+pub(super) struct GatewayAddresses {
     pub(super) public: SocketAddr,
-    pub(super) private: SocketAddr,
+    pub(super) admin: SocketAddr,
 }
 
 impl Programs {
-    pub(super) fn beside_this_one(gateway_config: PathBuf) -> Result<Self> {
+    pub(super) fn beside_this_one() -> Result<Self> {
         let this = std::env::current_exe().context("cannot find this program's own path")?;
         let dir = this
             .parent()
@@ -40,13 +41,7 @@ impl Programs {
                 path.display(),
             );
         }
-        let gateway_config = gateway_config
-            .canonicalize()
-            .with_context(|| format!("no gateway configuration {}", gateway_config.display()))?;
-        Ok(Self {
-            dir,
-            gateway_config,
-        })
+        Ok(Self { dir })
     }
 
     pub(super) fn migrate(&self, database_url: &str) -> Command {
@@ -79,29 +74,32 @@ impl Programs {
         command
     }
 
-    pub(super) fn origin(&self, addresses: OriginAddresses, database_url: &str) -> Command {
+    pub(super) fn origin(
+        &self,
+        addresses: OriginAddresses,
+        database_url: &str,
+        read_urls: &[String],
+    ) -> Command {
         let (public, private) = (addresses.public.to_string(), addresses.private.to_string());
         let mut command = self.command("origin", ["run", "--listen", &public]);
         command.args(["--private", &private, "--database-url", database_url]);
+        for read_url in read_urls {
+            command.args(["--read-url", read_url]);
+        }
         command
     }
 
     pub(super) fn gateway(
         &self,
-        listen: SocketAddr,
-        upstreams: &[SocketAddr],
-        admin: SocketAddr,
+        addresses: GatewayAddresses,
+        config: &Path,
         token_file: &Path,
     ) -> Command {
-        let mut command = self.command("gateway", ["run", "--listen", &listen.to_string()]);
-        command.arg("--config").arg(&self.gateway_config);
-        for upstream in upstreams {
-            command.args(["--upstream", &upstream.to_string()]);
-        }
-        command
-            .args(["--admin", &admin.to_string()])
-            .arg("--admin-token-file")
-            .arg(token_file);
+        let (public, admin) = (addresses.public.to_string(), addresses.admin.to_string());
+        let mut command = self.command("gateway", ["run", "--listen", &public]);
+        command.arg("--config").arg(config);
+        command.args(["--admin", &admin]);
+        command.arg("--admin-token-file").arg(token_file);
         command
     }
 

@@ -4,6 +4,7 @@
 
 mod cluster;
 mod guardian;
+mod replica;
 mod supervisor;
 mod support;
 mod system;

@@ -7,16 +7,16 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use nix::sys::signal::{Signal, kill};
 use serde_json::{Value, json};
-use stack::{http::Client, process};
+use stack::{binaries::Binaries, http::Client, process};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
-use crate::support::{Program, data_dir, eventually, processes_naming, stack};
+use crate::support::{PATIENCE, Program, data_dir, eventually, processes_naming, stack};
 
 /// Small enough to be generated and loaded in seconds.
 const PRODUCTS: &str = "300";
@@ -197,6 +197,65 @@ async fn a_page_is_cached_until_a_review_is_posted_which_it_then_shows_first() {
     system.post_review("Seen at once").await;
     assert_eq!(system.newest_summary().await, "Seen at once");
     assert_eq!(system.counted().await, counted + 1);
+}
+
+#[tokio::test]
+async fn a_change_through_one_gateway_or_by_sql_shows_at_every_gateway_and_all_end_together() {
+    require_programs();
+    let arguments = ["--gateways", "2", "--replicas", "1"];
+    let mut system = System::start_in(data_dir(), &arguments);
+    let gateways: Vec<String> = urls(&system.endpoints["gateways"]);
+    assert_eq!(gateways.len(), 2);
+    assert_eq!(gateways[0], system.endpoints["gateway"]);
+    let page = "/reviews?product_id=2&sort=newest";
+    let shows = async |gateway: &str, summary: &str| {
+        let answer = system.client.get(&format!("{gateway}{page}"), None).await;
+        let page = answer.unwrap().json().unwrap();
+        page["results"][0]["summary"] == summary
+    };
+    let everywhere = async |summary: &str| {
+        let began = Instant::now();
+        for gateway in &gateways {
+            while !shows(gateway, summary).await {
+                assert!(began.elapsed() < PATIENCE, "{summary}\n{}", system.log());
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+    };
+    // What is kept has to go, or nothing would be shown.
+    for gateway in &gateways {
+        shows(gateway, "").await;
+    }
+    system.post_review("Through the first one").await;
+    assert!(shows(&gateways[0], "Through the first one").await);
+    everywhere("Through the first one").await;
+    let sql = "update shop.reviews set summary = 'By SQL' where summary = 'Through the first one'";
+    psql(system.endpoints["owner_url"].as_str().unwrap(), sql);
+    everywhere("By SQL").await;
+
+    let replica = &urls(&system.endpoints["replicas"])[0];
+    assert_eq!(psql(replica, "select pg_is_in_recovery()"), "t");
+    system.program.signal(Signal::SIGTERM);
+    assert!(system.program.child.wait().unwrap().success());
+    assert_eq!(processes_naming(&system.data()), []);
+    system.program = launch(system.dir.path(), &arguments);
+    system.wait_until_it_serves();
+    assert_eq!(system.newest_summary().await, "By SQL");
+}
+
+fn urls(list: &Value) -> Vec<String> {
+    let urls = list.as_array().unwrap().iter();
+    urls.map(|url| url.as_str().unwrap().to_owned()).collect()
+}
+
+fn psql(url: &str, statement: &str) -> String {
+    let program = Binaries::find(None).unwrap().program("psql");
+    let output = std::process::Command::new(program)
+        .args(["-X", "-q", "-A", "-t", "-c", statement, url])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
 #[tokio::test]

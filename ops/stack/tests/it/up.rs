@@ -52,6 +52,9 @@ fn the_same_port_for_both_listeners_is_no_other_program() {
 #[test]
 fn numbers_out_of_range_are_refused() {
     assert!(refused(&["--origins", "0"]).contains("--origins"));
+    for gateways in ["0", "17"] {
+        assert!(refused(&["--gateways", gateways]).contains("--gateways"));
+    }
     for products in ["0", "50000001"] {
         assert!(refused(&["--products", products]).contains("--products"));
     }

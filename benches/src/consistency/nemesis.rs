@@ -1,0 +1,206 @@
+//! What breaks things: two hands, one for processes and one for what is between and behind them, each breaking one thing
+//! at a time, for a while, at random moments of one seed.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use stack::{Cluster, Replica};
+
+use super::history::{Fault, Moment};
+use crate::dice::Dice;
+use crate::gateway_process::GatewayProcess;
+use crate::origin_process::Origin;
+use crate::paced::{becomes_true, sleep_until};
+use crate::relay::{Mode, Relay};
+use crate::shop::DATABASE;
+
+/// Between two faults of one hand, in milliseconds.
+const PEACE_MS: (u32, u32) = (200, 2_000);
+/// What is killed stays dead for so long, in milliseconds.
+const DEAD_MS: (u32, u32) = (0, 1_000);
+/// What hangs, hangs for so long, in milliseconds: about a lease, shorter or longer.
+const HUNG_MS: (u32, u32) = (200, 4_000);
+const DELAY_MS: (u32, u32) = (20, 800);
+const RECOVERY_LIMIT: Duration = Duration::from_secs(30);
+
+/// One hand's dice, and the clock of the run.
+pub struct Hand {
+    dice: Dice,
+    start: Instant,
+    until: Instant,
+}
+
+impl Hand {
+    /// The hand of one seed, which rests from `until` on.
+    pub fn new(seed: u64, start: Instant, until: Instant) -> Self {
+        Self {
+            dice: Dice::new(seed),
+            start,
+            until,
+        }
+    }
+
+    /// Breaks one thing after the other, and leaves all whole.
+    ///
+    /// # Errors
+    /// Something cannot be broken, or does not come back.
+    pub fn work(
+        mut self,
+        mut strike: impl FnMut(&mut Self) -> Result<(&'static str, String)>,
+    ) -> Result<Vec<Fault>> {
+        let mut faults = Vec::new();
+        loop {
+            self.pause(PEACE_MS);
+            if Instant::now() >= self.until {
+                return Ok(faults);
+            }
+            let began = self.now();
+            let (kind, target) = strike(&mut self)?;
+            faults.push(Fault {
+                kind,
+                target,
+                began,
+                ended: self.now(),
+            });
+        }
+    }
+
+    fn now(&self) -> Moment {
+        Moment::after(self.start.elapsed())
+    }
+
+    fn pause(&mut self, (min, max): (u32, u32)) {
+        let pause = Duration::from_millis(self.dice.between(min, max).into());
+        sleep_until(Instant::now() + pause);
+    }
+
+    fn place(&mut self, length: usize) -> usize {
+        self.dice.between(0, length as u32 - 1) as usize
+    }
+}
+
+/// Kills or freezes one origin or one gateway.
+///
+/// # Errors
+/// It does not come back.
+pub fn strike_process(
+    hand: &mut Hand,
+    origins: &mut [Origin],
+    gateways: &mut [GatewayProcess],
+) -> Result<(&'static str, String)> {
+    let (origin, gateway) = (hand.place(origins.len()), hand.place(gateways.len()));
+    match hand.dice.between(0, 3) {
+        0 => {
+            let it = &mut origins[origin];
+            it.program.kill9()?;
+            hand.pause(DEAD_MS);
+            it.program.restart()?;
+            it.wait_until_ready()?;
+            Ok(("origin killed", origin.to_string()))
+        }
+        1 => {
+            origins[origin].program.freeze()?;
+            hand.pause(HUNG_MS);
+            origins[origin].program.thaw()?;
+            Ok(("origin hung", origin.to_string()))
+        }
+        2 => {
+            let it = &mut gateways[gateway];
+            it.program.kill9()?;
+            hand.pause(DEAD_MS);
+            it.program.restart()?;
+            it.wait_until_ready()?;
+            Ok(("gateway killed", gateway.to_string()))
+        }
+        _ => {
+            gateways[gateway].program.freeze()?;
+            hand.pause(HUNG_MS);
+            gateways[gateway].program.thaw()?;
+            Ok(("gateway hung", gateway.to_string()))
+        }
+    }
+}
+
+/// The database and its copies.
+pub struct Database<'a> {
+    /// The server.
+    pub cluster: &'a Cluster,
+    /// Its copies.
+    pub replicas: &'a [Replica],
+}
+
+/// Cuts, holds or delays the streams of one gateway, kills a session of the database, or kills a copy or holds it back.
+///
+/// # Errors
+/// It does not come back.
+pub fn strike_surroundings(
+    hand: &mut Hand,
+    streams: &[Vec<Relay>],
+    database: &Database<'_>,
+) -> Result<(&'static str, String)> {
+    let gateway = hand.place(streams.len());
+    let set = |mode| streams[gateway].iter().for_each(|relay| relay.set(mode));
+    let kinds = if database.replicas.is_empty() { 4 } else { 6 };
+    match hand.dice.between(1, kinds) {
+        1 => {
+            set(Mode::Cut);
+            hand.pause(HUNG_MS);
+            set(Mode::Pass);
+            Ok(("streams cut", gateway.to_string()))
+        }
+        2 => {
+            set(Mode::Hold);
+            hand.pause(HUNG_MS);
+            set(Mode::Pass);
+            Ok(("streams held", gateway.to_string()))
+        }
+        3 => {
+            let (min, max) = DELAY_MS;
+            let delay = Duration::from_millis(hand.dice.between(min, max).into());
+            set(Mode::Delay(delay));
+            hand.pause(HUNG_MS);
+            set(Mode::Pass);
+            Ok(("streams delayed", gateway.to_string()))
+        }
+        4 => {
+            kill_backend(database.cluster)?;
+            Ok(("session killed", "primary".into()))
+        }
+        5 => {
+            let place = hand.place(database.replicas.len());
+            let replica = &database.replicas[place];
+            replica.cluster().kill9()?;
+            hand.pause(DEAD_MS);
+            replica.start()?;
+            Ok(("replica killed", place.to_string()))
+        }
+        _ => {
+            let place = hand.place(database.replicas.len());
+            database.replicas[place].pause()?;
+            hand.pause(HUNG_MS);
+            database.replicas[place].resume()?;
+            Ok(("replica held back", place.to_string()))
+        }
+    }
+}
+
+/// Kills a session with SIGKILL after transactions that were rolled back: the server recovers as after a crash, and may
+/// use their numbers again.
+fn kill_backend(cluster: &Cluster) -> Result<()> {
+    const ROLLED_BACK: usize = 20;
+    let waste = "begin; select pg_current_xact_id(); rollback; ".repeat(ROLLED_BACK);
+    let pick = "select pid from pg_stat_activity
+                 where backend_type = 'client backend' and pid <> pg_backend_pid() order by pid limit 1";
+    let victim = cluster.psql(DATABASE, pick)?;
+    let victim = victim.parse().context("nobody is connected")?;
+    cluster.psql(DATABASE, &waste)?;
+    kill(Pid::from_raw(victim), Signal::SIGKILL).context("killing a session")?;
+    let is_back = || cluster.psql(DATABASE, "select 1").is_ok();
+    ensure!(
+        becomes_true(RECOVERY_LIMIT, is_back),
+        "Postgres does not recover"
+    );
+    Ok(())
+}

@@ -1,0 +1,11 @@
+-- The ranks of their reviews and questions, once after COPY; afterwards each write keeps them.
+insert into review_ranks (date, review_id, product_id, helpfulness, reported)
+select r.date, r.id, r.product_id, r.helpfulness, r.reported
+  from reviews r
+  join ranked_products p on p.list = 'reviews' and p.product_id = r.product_id
+ order by r.product_id, r.id;
+insert into question_ranks (date, question_id, product_id, helpfulness, reported)
+select q.date, q.id, q.product_id, q.helpfulness, q.reported
+  from questions q
+  join ranked_products p on p.list = 'questions' and p.product_id = q.product_id
+ order by q.product_id, q.id;
