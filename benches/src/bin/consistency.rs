@@ -65,6 +65,9 @@ struct Arguments {
     /// Counters of each of three kinds.
     #[arg(long, default_value_t = 20)]
     counters: usize,
+    /// Kill no session of the database: see the gateway's limits on tokens after a crash.
+    #[arg(long)]
+    spare_postgres: bool,
     /// Instead of random faults, something that must be found: the run fails if it is not.
     #[arg(long, value_enum)]
     sabotage: Option<Sabotage>,
@@ -194,7 +197,7 @@ fn run(
             running.push(scope.spawn(move || clients.read(seed + 200 + number)));
         }
         let faults = match arguments.sabotage {
-            None => break_things(live, seed, start, until),
+            None => break_things(live, arguments, start, until),
             Some(sabotage) => sabotage_it(live, sabotage, until).map(|()| Vec::new()),
         };
         sleep_until(until);
@@ -207,13 +210,20 @@ fn run(
     })
 }
 
-fn break_things(live: &mut Live, seed: u64, start: Instant, until: Instant) -> Result<Vec<Fault>> {
+fn break_things(
+    live: &mut Live,
+    arguments: &Arguments,
+    start: Instant,
+    until: Instant,
+) -> Result<Vec<Fault>> {
+    let seed = arguments.seed * 1_000;
     let (origins, gateways) = (&mut live.origins, &mut live.gateways);
     let (streams, database) = (
         &live.streams,
         Database {
             cluster: &live.cluster,
             replicas: &live.replicas,
+            is_spared: arguments.spare_postgres,
         },
     );
     thread::scope(|scope| {

@@ -129,6 +129,8 @@ pub struct Database<'a> {
     pub cluster: &'a Cluster,
     /// Its copies.
     pub replicas: &'a [Replica],
+    /// No session of the server is killed.
+    pub is_spared: bool,
 }
 
 /// Cuts, holds or delays the streams of one gateway, kills a session of the database, or kills a copy or holds it back.
@@ -144,7 +146,11 @@ pub fn strike_surroundings(
     let set = |mode| streams[gateway].iter().for_each(|relay| relay.set(mode));
     let kinds = if database.replicas.is_empty() { 4 } else { 6 };
     match hand.dice.between(1, kinds) {
-        1 => {
+        4 if !database.is_spared => {
+            kill_backend(database.cluster)?;
+            Ok(("session killed", "primary".into()))
+        }
+        1 | 4 => {
             set(Mode::Cut);
             hand.pause(HUNG_MS);
             set(Mode::Pass);
@@ -163,10 +169,6 @@ pub fn strike_surroundings(
             hand.pause(HUNG_MS);
             set(Mode::Pass);
             Ok(("streams delayed", gateway.to_string()))
-        }
-        4 => {
-            kill_backend(database.cluster)?;
-            Ok(("session killed", "primary".into()))
         }
         5 => {
             let place = hand.place(database.replicas.len());
