@@ -51,10 +51,25 @@ impl GatewayProcess {
         settings: &str,
         variables: &[(String, String)],
     ) -> Result<Self> {
+        Self::before_all(&[origin], settings, variables)
+    }
+
+    /// The same before several origins.
+    ///
+    /// # Errors
+    /// As those of [`before`](Self::before).
+    pub fn before_all(
+        origins: &[SocketAddr],
+        settings: &str,
+        variables: &[(String, String)],
+    ) -> Result<Self> {
         let dir = tempfile::tempdir()?;
         let config = dir.path().join("gateway.toml");
         std::fs::write(&config, settings)?;
-        let upstream = ["--upstream".to_owned(), origin.to_string()];
+        let upstream: Vec<String> = origins
+            .iter()
+            .flat_map(|origin| ["--upstream".to_owned(), origin.to_string()])
+            .collect();
         let listeners = Listeners {
             public: Reserved::any()?.release(),
             admin: Reserved::any()?.release(),

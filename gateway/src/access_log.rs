@@ -5,7 +5,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,7 +32,7 @@ pub struct Line<'a> {
     /// Its name, as in `X-Request-Id`.
     pub id: &'a str,
     /// Where the client is.
-    pub client: Option<SocketAddr>,
+    pub client: Option<IpAddr>,
     /// Its method.
     pub method: &'a str,
     /// The host that it names.

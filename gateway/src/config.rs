@@ -12,7 +12,9 @@ mod example;
 mod file;
 mod isolate;
 mod kind;
+mod network;
 mod node;
+mod rewrite;
 mod route;
 mod schema;
 pub mod secret;
@@ -32,6 +34,7 @@ pub use coherence::{Coherence, Mode};
 pub use example::example;
 use file::File;
 pub use kind::{Address, BadHost, ByteSize, canonical_host};
+pub use rewrite::RewriteRule;
 pub use route::{PARAMETERS_MAX, Parameter, ParameterKind, Route, Segment, segments};
 pub use schema::{schema, settings};
 pub use section::{

@@ -11,7 +11,6 @@ pub mod cli;
 pub mod client;
 pub mod coherence;
 pub mod config;
-pub mod dated;
 pub mod encode;
 pub mod error;
 pub mod explain;

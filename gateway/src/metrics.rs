@@ -33,6 +33,8 @@ pub struct Metrics {
     latency: Histogram,
     /// Requests refused because no origin had a place left.
     pub shed: IntCounter,
+    /// Requests refused because their client sends too many.
+    pub rate_limited: IntCounter,
     /// Client connections now.
     pub connections: Arc<AtomicUsize>,
     connections_gauge: IntGauge,
@@ -118,6 +120,11 @@ impl Metrics {
             "Requests refused because every origin was full",
         )?;
         registry.register(Box::new(shed.clone()))?;
+        let rate_limited = IntCounter::new(
+            "gateway_rate_limited_total",
+            "Requests refused because their client sends too many",
+        )?;
+        registry.register(Box::new(rate_limited.clone()))?;
         let connections_gauge = IntGauge::new("gateway_connections", "Client connections now")?;
         registry.register(Box::new(connections_gauge.clone()))?;
         Ok(Self {
@@ -127,6 +134,7 @@ impl Metrics {
             statuses: STATUS_CLASSES.map(|name| statuses.with_label_values(&[name])),
             latency,
             shed,
+            rate_limited,
             connections: Arc::default(),
             connections_gauge,
             registry,

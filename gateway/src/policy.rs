@@ -9,6 +9,7 @@ pub mod conditional;
 pub mod cors;
 pub mod directives;
 pub mod encoding;
+pub mod forwarded;
 pub mod freshness;
 pub mod groups;
 pub mod key;
@@ -16,6 +17,7 @@ pub mod loadtest;
 pub mod range;
 pub mod reference;
 pub mod request;
+pub mod rewrite;
 pub mod route;
 #[cfg(test)]
 mod samples;

@@ -3,6 +3,7 @@
 mod access;
 mod answer;
 mod assemble;
+mod client;
 mod coherent;
 mod context;
 mod current;
@@ -76,6 +77,8 @@ pub struct Gateway {
     store: Arc<Store>,
     pool: Arc<Pool>,
     peer_options: PeerOptions,
+    /// What each client may send; none without a limit.
+    clients: Option<Arc<guard::Clients>>,
     metrics: Arc<Metrics>,
     journal: Arc<Journal>,
     refusals: Arc<Refusals>,
@@ -183,9 +186,12 @@ impl ProxyHttp for Proxy {
         &self,
         session: &mut Session,
         body: &mut Option<Bytes>,
-        _end_of_stream: bool,
+        end_of_stream: bool,
         ctx: &mut InFlight,
     ) -> Result<()> {
+        if end_of_stream {
+            guard::body_arrived();
+        }
         let InFlight { gateway, ctx } = ctx;
         gateway.pass_body(session, body, ctx)
     }

@@ -1,6 +1,7 @@
 //! Builds the gateway from its configuration: listeners, services, and what they share.
 
 mod follow;
+mod http2;
 
 use std::convert::Infallible;
 use std::ffi::OsString;
@@ -13,8 +14,6 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use pingora::apps::HttpServerOptions;
 use pingora::listeners::ListenerConfig;
-use pingora::listeners::tls::TlsSettings;
-use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
 use pingora::protocols::l4::stream::L4BufferSettings;
 use pingora::proxy::{HttpProxy, http_proxy};
 use pingora::server::configuration::{Opt, ServerConf};
@@ -28,7 +27,7 @@ use crate::balance::{HealthChecks, Pool, Resolver, places_of};
 use crate::client::default_token_file;
 use crate::coherence::Coherence;
 use crate::config::{self, ATTEMPTS_MAX, Config, secret};
-use crate::guard::{Bounds, Guarded};
+use crate::guard::{Bounds, Guarded, Times, raise_limit};
 use crate::log_level::LogLevel;
 use crate::metrics::Metrics;
 use crate::notify::{Notifier, Ready};
@@ -40,14 +39,9 @@ use crate::refusals::Refusals;
 use crate::reload::{ReloadService, Reloader, Source};
 use crate::site::Site;
 use crate::store::{Limits, Store};
-use crate::tls::Certificate;
+use crate::tls::{self, Certificate};
 use crate::upgrade::{DRAIN_MAX, Drain, ListenerKeeper, Meeting, Signals, Upgrader};
 use follow::Shared;
-
-/// Streams of one HTTP/2 connection that were reset and are still accounted for, at most; with more it ends.
-const HTTP2_RESETS_MAX: usize = 50;
-/// Bytes of answers that wait on one HTTP/2 stream: at least a frame.
-const HTTP2_SEND_BYTES_MIN: usize = 16 * 1024;
 
 /// How the process was started, beyond its settings.
 #[derive(Debug)]
@@ -84,6 +78,7 @@ struct Parts {
 /// A listener that cannot be bound, an origin's name that does not resolve, a token file that cannot be used.
 pub fn run(config: Config, start: Start) -> Result<Infallible> {
     let config = Arc::new(config);
+    raise_limit();
     if start.handover.is_none() {
         probe(config.listen, "public")?;
         if let Some(tls) = &config.tls {
@@ -97,7 +92,7 @@ pub fn run(config: Config, start: Start) -> Result<Infallible> {
     let upgrader = Upgrader::new(admin_listener.as_ref(), Arc::clone(&notifier))?;
     let mut server = server(&config, start.handover.as_ref());
     let parts = parts(&mut server, config, start.source, notifier, &upgrader)?;
-    let (public, proxy) = public_service(&server, &parts)?;
+    let (public, proxy) = public_services(&server, &parts)?;
     let admin = match (admin_listener, &parts.config.admin) {
         (Some(listener), Some(settings)) => {
             let tokens = admin_tokens(settings)?;
@@ -111,7 +106,10 @@ pub fn run(config: Config, start: Start) -> Result<Infallible> {
     };
     // Everything that can fail has been done: a process that is replaced hands over now.
     server.bootstrap();
-    let public = server.add_service(public);
+    let public: Vec<_> = public
+        .into_iter()
+        .map(|service| server.add_service(service))
+        .collect();
     if let Some(admin) = admin {
         server.add_service(background_service("admin", admin));
     }
@@ -120,9 +118,10 @@ pub fn run(config: Config, start: Start) -> Result<Infallible> {
         public: parts.config.listen,
         waiting,
     };
-    server
-        .add_service(background_service("readiness", ready))
-        .add_dependency(public);
+    let readiness = server.add_service(background_service("readiness", ready));
+    for service in public {
+        readiness.add_dependency(service);
+    }
     let origins = parts.config.upstream.nodes.len();
     tracing::info!(listen = %parts.config.listen, origins, "serving");
     server.run(RunArgs {
@@ -215,18 +214,18 @@ fn parts(
 
 type PublicProxy = HttpProxy<Proxy>;
 
-/// The service of the public listener, and the proxy behind it.
-fn public_service(
+/// The services of the public listeners, and the proxy behind them.
+fn public_services(
     server: &Server,
     parts: &Parts,
-) -> Result<(Service<Guarded<PublicProxy>>, Arc<PublicProxy>)> {
+) -> Result<(Vec<Service<Guarded<PublicProxy>>>, Arc<PublicProxy>)> {
     let config = &parts.config;
     let mut proxy = http_proxy(
         &server.configuration,
         Proxy::new(Arc::clone(&parts.current)),
     );
     proxy.server_options = Some(http_options(config));
-    proxy.h2_options = Some(http2_options(config));
+    proxy.h2_options = Some(http2::options(config));
     let cors = config.cors.as_ref().map(Answers::compile).transpose()?;
     let guarded = Guarded::new(
         proxy,
@@ -235,28 +234,25 @@ fn public_service(
         cors.as_ref().map_or(&[], Answers::every),
     );
     let proxy = guarded.app();
-    let mut service = Service::new("gateway".to_owned(), guarded);
-    let buffers = L4BufferSettings::new(
-        config.limits.read_buffer.as_usize(),
-        config.limits.write_buffer.as_usize(),
-    );
-    let plain = ListenerConfig::tcp(config.listen.to_string());
-    service.add_listener(plain.l4_buffer(buffers));
+    let mut services = Vec::new();
     if let (Some(tls), Some(certificate)) = (&config.tls, &parts.certificate) {
-        let encrypted = ListenerConfig::tcp(tls.listen.to_string());
-        let settings = tls_settings(tls, Arc::clone(certificate))?;
-        service.add_listener(encrypted.tls(settings).l4_buffer(buffers));
+        let acceptor = tls::acceptor(Arc::clone(certificate), tls.http2)?;
+        services.push(listening(
+            "encrypted",
+            guarded.encrypted(acceptor),
+            tls.listen,
+        ));
     }
-    Ok((service, proxy))
+    services.push(listening("gateway", guarded, config.listen));
+    Ok((services, proxy))
 }
 
-fn tls_settings(tls: &config::Tls, certificate: Arc<Certificate>) -> Result<TlsSettings> {
-    let mut settings = TlsSettings::intermediate("", "")?; // the resolver has the files
-    settings.set_cert_resolver(certificate);
-    if tls.http2 {
-        settings.enable_h2();
-    }
-    Ok(settings)
+fn listening<A>(name: &str, guarded: Guarded<A>, listen: SocketAddr) -> Service<Guarded<A>> {
+    let mut service = Service::new(name.to_owned(), guarded);
+    // The guard has buffers of its own, while there is something in them.
+    let unbuffered = L4BufferSettings::unbuffered();
+    service.add_listener(ListenerConfig::tcp(listen.to_string()).l4_buffer(unbuffered));
+    service
 }
 
 /// The certificate of the encrypted listener, if there is one.
@@ -327,33 +323,20 @@ fn http_options(config: &Config) -> HttpServerOptions {
     options
 }
 
-/// Bounds on one HTTP/2 connection, over those that Pingora sets: what a client may hold open, queue or reset.
-fn http2_options(config: &Config) -> H2Options {
-    let mut options = default_h2_options();
-    let header_bytes = u32::try_from(config.limits.header_bytes_max.0).unwrap_or(u32::MAX);
-    options.max_header_list_size(header_bytes);
-    if let Some(tls) = &config.tls {
-        options.max_concurrent_streams(tls.http2_streams_max);
-    }
-    options.max_concurrent_reset_streams(HTTP2_RESETS_MAX);
-    options.max_pending_accept_reset_streams(HTTP2_RESETS_MAX);
-    options.max_send_buffer_size(
-        config
-            .limits
-            .write_buffer
-            .as_usize()
-            .max(HTTP2_SEND_BYTES_MIN),
-    );
-    options
-}
-
 fn bounds(config: &Config) -> Bounds {
+    let limits = &config.limits;
     Bounds {
-        connections_max: config.limits.connections_max,
-        header_timeout: config.limits.header_timeout,
-        keepalive_timeout: config.limits.keepalive_timeout,
-        // Idle connections go before the process does, so that it need not wait for them.
-        idle_drain: config.limits.shutdown_grace * 3 / 4,
+        connections_max: limits.connections_max,
+        write_buffer: limits.write_buffer.as_usize(),
+        times: Times {
+            header: limits.header_timeout,
+            keepalive: limits.keepalive_timeout,
+            slack: limits.rate_slack,
+            read_rate_min: limits.read_rate_min.0,
+            write_rate_min: limits.write_rate_min.0,
+        },
+        // What comes in this time has as much left to be answered.
+        linger: limits.shutdown_grace / 2,
     }
 }
 

@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::policy::auth::Tokens;
 use crate::policy::key::{self, Key};
 use crate::policy::loadtest;
+use crate::policy::rewrite::{self, Rewrite};
 use crate::policy::route::{BadTarget, RouteId, Routes, Target};
 
 /// The compiled view of one site.
@@ -21,6 +22,7 @@ pub struct Site {
     host: Option<String>,
     /// Hosts that are served; empty means any.
     hosts: HashSet<String>,
+    rewrites: Vec<Rewrite>,
     loaderio_tokens: Vec<String>,
     /// The accepted tokens; `None` when any request passes.
     tokens: Option<Tokens>,
@@ -64,10 +66,21 @@ impl Site {
             routes: Routes::compile(&config.http, &config.routes)?,
             host: config.http.host.clone(),
             hosts: config.http.hosts.iter().cloned().collect(),
+            rewrites: compile_rewrites(config)?,
             loaderio_tokens: config.loadtest.loaderio_tokens.clone(),
             tokens: read_tokens(config)?,
             is_encrypted: config.tls.is_some(),
         })
+    }
+
+    /// The path and query that an old path stands for; `None` when it is none.
+    pub fn rewrite(
+        &self,
+        method: &Method,
+        path: &str,
+        query: Option<&str>,
+    ) -> Option<(String, Option<String>)> {
+        rewrite::rewrite(&self.rewrites, method, path, query)
     }
 
     /// The canonical form of a request target as received.
@@ -233,6 +246,12 @@ fn split_query(url: &str) -> (&str, Option<&str>) {
         Some((path, query)) => (path, Some(query)),
         None => (url, None),
     }
+}
+
+fn compile_rewrites(config: &Config) -> anyhow::Result<Vec<Rewrite>> {
+    let rules = config.http.rewrites.iter();
+    let compiled = rules.map(|rule| rule.compile().map_err(anyhow::Error::msg));
+    compiled.collect()
 }
 
 fn read_tokens(config: &Config) -> anyhow::Result<Option<Tokens>> {

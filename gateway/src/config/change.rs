@@ -44,7 +44,9 @@ impl Config {
         limits.header_timeout = fixed.header_timeout;
         limits.keepalive_timeout = fixed.keepalive_timeout;
         limits.keepalive_requests_max = fixed.keepalive_requests_max;
-        limits.read_buffer = fixed.read_buffer;
+        limits.read_rate_min = fixed.read_rate_min;
+        limits.write_rate_min = fixed.write_rate_min;
+        limits.rate_slack = fixed.rate_slack;
         limits.write_buffer = fixed.write_buffer;
         limits.shutdown_grace = fixed.shutdown_grace;
     }

@@ -296,7 +296,18 @@ impl Check {
             ByteSize(64),
             limits.header_bytes_max,
         );
-        self.within("limits.read_buffer", limits.read_buffer, buffer.0, buffer.1);
+        let rates = [
+            ("limits.read_rate_min", limits.read_rate_min),
+            ("limits.write_rate_min", limits.write_rate_min),
+        ];
+        for (key, rate) in rates {
+            self.within(key, rate, ByteSize(1), ByteSize::mebibytes(1));
+        }
+        self.positive("limits.rate_slack", limits.rate_slack);
+        if let Some(rate) = limits.client_rate {
+            self.within("limits.client_rate", rate, 1, 1_000_000);
+        }
+        self.within("limits.client_burst", limits.client_burst, 1, 1_000_000);
         self.within(
             "limits.write_buffer",
             limits.write_buffer,
@@ -340,6 +351,7 @@ impl Check {
                 Ok(_) => {}
             }
         }
+        self.rewrites(http);
         if http.drop_trailing_slash && !http.collapse_slashes {
             self.report_beside(
                 "http.drop_trailing_slash",

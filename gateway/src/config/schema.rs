@@ -85,7 +85,7 @@ pub(super) fn names(path: &str) -> Vec<String> {
     let table = steps
         .rev()
         .fold(toml::Value::Table(unknown), |below, step| {
-            let below = if step == "route" {
+            let below = if matches!(step, "route" | "rewrites") {
                 toml::Value::Array(vec![below])
             } else {
                 below

@@ -42,14 +42,11 @@ impl Gateway {
             cut(value.unwrap_or_default())
         };
         let named = req.uri.authority().map(|authority| cut(authority.as_str()));
-        let client = session
-            .client_addr()
-            .and_then(|address| address.as_inet().copied());
         log.write(&Line {
             time: DateTime::<Utc>::from(SystemTime::now())
                 .to_rfc3339_opts(SecondsFormat::Millis, true),
             id: &ctx.request_id,
-            client,
+            client: self.client_ip(session),
             method: req.method.as_str(),
             host: named.unwrap_or_else(|| field(header::HOST)),
             path: cut(req.uri.path()),

@@ -1,6 +1,5 @@
 //! What the gateway says itself, and the header fields it sets on what others say.
 
-use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -86,6 +85,9 @@ impl Gateway {
                 .as_mut()
                 .set_keepalive(Some(limits.keepalive_timeout.as_secs()));
         }
+        if let Some(problem) = self.over_rate(session, ctx) {
+            return self.refuse(session, ctx, &problem, true).await;
+        }
         let req = session.req_header();
         if let Some(problem) = self.refusal(req, &session.as_ref().to_h1_raw()) {
             return self.refuse(session, ctx, &problem, false).await;
@@ -108,7 +110,12 @@ impl Gateway {
             let problem = Problem::new(StatusCode::UNAUTHORIZED, "A known token is required.");
             return self.refuse(session, ctx, &problem, true).await;
         }
-        match self.site.resolve(req.uri.path(), req.uri.query()) {
+        let query = req.uri.query();
+        let resolved = match self.site.rewrite(&req.method, path, query) {
+            Some((path, query)) => self.site.resolve(&path, query.as_deref()),
+            None => self.site.resolve(path, query),
+        };
+        match resolved {
             Ok(target) if self.passes(&req.method) => ctx.target = Some(target),
             Ok(target) => return self.refuse_method(session, ctx, &target).await,
             Err(bad) => {
@@ -182,6 +189,14 @@ impl Gateway {
                 )
                 .await;
         }
+        let is_chunked = req.headers.contains_key(header::TRANSFER_ENCODING);
+        if !session.as_mut().is_body_empty() && !guard::body_expected(is_chunked) {
+            let problem = Problem::new(
+                StatusCode::BAD_REQUEST,
+                "The chunks of the body are malformed.",
+            );
+            return self.refuse(session, ctx, &problem, false).await;
+        }
         if !ignored {
             return Ok(false);
         }
@@ -202,6 +217,7 @@ impl Gateway {
                     .await;
             }
         }
+        guard::body_arrived();
         ctx.drained = drained > 0;
         Ok(false)
     }
@@ -323,11 +339,7 @@ impl Gateway {
         {
             upstream.remove_header(name);
         }
-        let client = session
-            .client_addr()
-            .and_then(|address| address.as_inet())
-            .map(SocketAddr::ip);
-        match client {
+        match self.client_ip(session) {
             Some(ip) => upstream.insert_header(&X_FORWARDED_FOR, ip.to_string())?,
             None => drop(upstream.remove_header(&X_FORWARDED_FOR)),
         }
@@ -374,6 +386,7 @@ impl Gateway {
         if resp.status.is_informational() {
             return Ok(()); // the fields below belong to the final answer
         }
+        guard::body_arrived(); // what is still to come of the request changes nothing now
         if resp.status == StatusCode::PAYLOAD_TOO_LARGE {
             // The rest of the body would be read as the next request, or waited for: it ends here.
             session.as_mut().set_keepalive(None);

@@ -1,6 +1,7 @@
 //! Puts the proxy together from its configuration and from what requests share.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::Context as _;
 use pingora::upstreams::peer::{HttpUpstreamRequestPolicy, PeerOptions};
@@ -10,8 +11,9 @@ use super::keep::{self, CacheParts};
 use crate::access_log::AccessLog;
 use crate::balance::Pool;
 use crate::coherence::{Coherence, Peers};
-use crate::config::{Config, Mode, Upstream};
+use crate::config::{Config, Limits, Mode, Upstream};
 use crate::encode::Encoder;
+use crate::guard::Clients;
 use crate::metrics::Metrics;
 use crate::policy::cors;
 use crate::purge::Journal;
@@ -68,6 +70,7 @@ impl Gateway {
             store,
             pool,
             peer_options: peer_options(&config.upstream),
+            clients: clients(&config.limits),
             metrics: traces.metrics,
             journal: traces.journal,
             refusals: traces.refusals,
@@ -97,6 +100,7 @@ impl Gateway {
             store: Arc::clone(&self.store),
             pool: Arc::clone(&self.pool),
             peer_options: peer_options(&config.upstream),
+            clients: self.clients_for(&config.limits),
             metrics: Arc::clone(&self.metrics),
             journal: Arc::clone(&self.journal),
             refusals: Arc::clone(&self.refusals),
@@ -107,6 +111,16 @@ impl Gateway {
             releases: self.releases.clone(),
             config,
         })
+    }
+
+    /// The clients' accounts go on under the rate that they were kept under.
+    fn clients_for(&self, limits: &Limits) -> Option<Arc<Clients>> {
+        let known = &self.config.limits;
+        if (known.client_rate, known.client_burst) == (limits.client_rate, limits.client_burst) {
+            self.clients.clone()
+        } else {
+            clients(limits)
+        }
     }
 
     /// Hands the shared parts the settings that are theirs.
@@ -123,6 +137,13 @@ impl Gateway {
     pub fn site(&self) -> &Site {
         &self.site
     }
+}
+
+fn clients(limits: &Limits) -> Option<Arc<Clients>> {
+    let rate = limits.client_rate.filter(|rate| *rate > 0)?;
+    let secret = getrandom::u64().unwrap_or_default();
+    let clients = Clients::new(rate, limits.client_burst, Instant::now(), secret);
+    Some(Arc::new(clients))
 }
 
 fn strict(config: &Config) -> Option<&crate::config::Coherence> {

@@ -17,7 +17,7 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-use crate::support::{FakeOrigin, Gateway, Reply, Request, free_address, get, until};
+use crate::support::{DEADLINE, FakeOrigin, Gateway, Reply, Request, free_address, get, until};
 
 /// Resets that a hostile client sends, and how long it may take to send them.
 const RESETS: usize = 100_000;
@@ -375,4 +375,53 @@ async fn a_header_without_end_is_cut_off() {
     assert_eq!(site.get2("/page").await.0, 200);
     let status = site.gateway.call(get("/status")).await;
     assert_eq!(status.status, 200);
+}
+
+/// Whether the gateway closes a connection within the time that tests wait.
+async fn is_closed(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> bool {
+    let mut room = [0; 1024];
+    let end = tokio::time::timeout(DEADLINE, async {
+        while stream.read(&mut room).await.is_ok_and(|length| length > 0) {}
+    });
+    end.await.is_ok()
+}
+
+async fn connections(gateway: &Gateway) -> u64 {
+    let status = gateway.status().await;
+    status["connections"].as_u64().expect("a number")
+}
+
+#[tokio::test]
+async fn who_never_ends_a_handshake_or_begins_http2_has_a_headers_time_and_a_place() {
+    let origin = FakeOrigin::start(|_| Reply::fresh("page")).await;
+    let limits = "[limits]\nheader_timeout = \"2s\"\nconnections_max = 3\n";
+    let site = Encrypted::start(&origin, limits).await;
+    until("no connection is left of the start", || async {
+        connections(&site.gateway).await == 0
+    })
+    .await;
+    // Nothing at all, half a greeting, and a handshake that HTTP/2 does not follow.
+    let mut silent = TcpStream::connect(site.listen).await.expect("a connection");
+    let mut half = TcpStream::connect(site.listen).await.expect("a connection");
+    half.write_all(&[0x16, 0x03, 0x01, 0x01, 0x00, 0x01])
+        .await
+        .expect("a connection");
+    let connected = site.connect(&site.certificate, &["h2"]).await;
+    let mut mute = connected.expect("a connection");
+    mute.write_all(b"PRI * HTTP/2.0\r\n")
+        .await
+        .expect("a connection");
+    until("each has a place", || async {
+        connections(&site.gateway).await == 3
+    })
+    .await;
+    assert!(site.connect(&site.certificate, &["h2"]).await.is_err());
+    assert!(is_closed(&mut silent).await && is_closed(&mut half).await);
+    assert!(is_closed(&mut mute).await);
+    until("their places are free", || async {
+        connections(&site.gateway).await == 0
+    })
+    .await;
+    assert_eq!(site.get2("/page").await.0, 200);
+    assert!(site.get1("/page").await.starts_with("HTTP/1.1 200"));
 }

@@ -267,6 +267,15 @@ impl Gateway {
         self.successor.unwrap_or_else(|| self.child.id())
     }
 
+    /// Leaves the process only so many descriptors.
+    pub(crate) fn limit_descriptors(&self, count: usize) {
+        let limited = Command::new("prlimit")
+            .arg(format!("--pid={}", self.pid()))
+            .arg(format!("--nofile={count}:{count}"))
+            .status();
+        assert!(limited.expect("the prlimit program").success());
+    }
+
     /// Asks the process to stop.
     pub(crate) fn terminate(&self) {
         self.signal("TERM");
