@@ -213,12 +213,13 @@ fn parts(
 }
 
 type PublicProxy = HttpProxy<Proxy>;
+type PublicService = Service<Guarded<PublicProxy>>;
 
 /// The services of the public listeners, and the proxy behind them.
 fn public_services(
     server: &Server,
     parts: &Parts,
-) -> Result<(Vec<Service<Guarded<PublicProxy>>>, Arc<PublicProxy>)> {
+) -> Result<(Vec<PublicService>, Arc<PublicProxy>)> {
     let config = &parts.config;
     let mut proxy = http_proxy(
         &server.configuration,

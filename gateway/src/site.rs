@@ -73,14 +73,16 @@ impl Site {
         })
     }
 
-    /// The path and query that an old path stands for; `None` when it is none.
-    pub fn rewrite(
-        &self,
-        method: &Method,
-        path: &str,
-        query: Option<&str>,
-    ) -> Option<(String, Option<String>)> {
-        rewrite::rewrite(&self.rewrites, method, path, query)
+    /// What a request asks for: of its target, or of the one that an old path stands for.
+    ///
+    /// # Errors
+    /// Why the target is refused.
+    pub fn target(&self, req: &RequestHeader) -> Result<Target, BadTarget> {
+        let (path, query) = (req.uri.path(), req.uri.query());
+        match rewrite::rewrite(&self.rewrites, &req.method, path, query) {
+            Some((path, query)) => self.resolve(&path, query.as_deref()),
+            None => self.resolve(path, query),
+        }
     }
 
     /// The canonical form of a request target as received.

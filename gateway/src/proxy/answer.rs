@@ -92,8 +92,7 @@ impl Gateway {
         if let Some(problem) = self.refusal(req, &session.as_ref().to_h1_raw()) {
             return self.refuse(session, ctx, &problem, false).await;
         }
-        let path = req.uri.path();
-        if let Some(token) = self.site.loaderio_token(path)
+        if let Some(token) = self.site.loaderio_token(req.uri.path())
             && matches!(req.method, Method::GET | Method::HEAD)
         {
             let token = Bytes::copy_from_slice(token.as_bytes());
@@ -110,12 +109,7 @@ impl Gateway {
             let problem = Problem::new(StatusCode::UNAUTHORIZED, "A known token is required.");
             return self.refuse(session, ctx, &problem, true).await;
         }
-        let query = req.uri.query();
-        let resolved = match self.site.rewrite(&req.method, path, query) {
-            Some((path, query)) => self.site.resolve(&path, query.as_deref()),
-            None => self.site.resolve(path, query),
-        };
-        match resolved {
+        match self.site.target(req) {
             Ok(target) if self.passes(&req.method) => ctx.target = Some(target),
             Ok(target) => return self.refuse_method(session, ctx, &target).await,
             Err(bad) => {
