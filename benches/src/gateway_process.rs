@@ -17,6 +17,7 @@ use crate::program::Program;
 use crate::running::sibling;
 
 const READY_LIMIT: Duration = Duration::from_secs(10);
+const UPGRADE_LIMIT: Duration = Duration::from_secs(30);
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
 /// A running gateway; stopped when dropped.
@@ -50,10 +51,25 @@ impl GatewayProcess {
         settings: &str,
         variables: &[(String, String)],
     ) -> Result<Self> {
+        Self::before_all(&[origin], settings, variables)
+    }
+
+    /// The same before several origins.
+    ///
+    /// # Errors
+    /// As those of [`before`](Self::before).
+    pub fn before_all(
+        origins: &[SocketAddr],
+        settings: &str,
+        variables: &[(String, String)],
+    ) -> Result<Self> {
         let dir = tempfile::tempdir()?;
         let config = dir.path().join("gateway.toml");
         std::fs::write(&config, settings)?;
-        let upstream = ["--upstream".to_owned(), origin.to_string()];
+        let upstream: Vec<String> = origins
+            .iter()
+            .flat_map(|origin| ["--upstream".to_owned(), origin.to_string()])
+            .collect();
         let listeners = Listeners {
             public: Reserved::any()?.release(),
             admin: Reserved::any()?.release(),
@@ -133,6 +149,21 @@ impl GatewayProcess {
         let mut client = Client::new(self.admin, ANSWER_LIMIT);
         let (_, text) = client.text(request.as_bytes())?;
         serde_json::from_str(&text).context("its status is no JSON")
+    }
+
+    /// Has a new process take over; the one that was started here then ends.
+    ///
+    /// # Errors
+    /// It does not take over.
+    pub fn upgrade(&self) -> Result<()> {
+        let request = format!(
+            "POST /upgrade HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+            self.token
+        );
+        let mut client = Client::new(self.admin, UPGRADE_LIMIT);
+        let (_, text) = client.text(request.as_bytes())?;
+        ensure!(text.contains("\"pid\""), "no upgrade: {text}");
+        Ok(())
     }
 
     /// Requests that it has sent to origins since it was started.

@@ -18,6 +18,7 @@ pub mod outage;
 pub mod paced;
 pub mod pgbench;
 pub mod program;
+pub mod queued;
 pub mod relay;
 pub mod report;
 pub mod running;

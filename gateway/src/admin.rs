@@ -3,8 +3,14 @@
 mod auth;
 mod coherence;
 mod explain;
+mod listener;
+mod log;
+mod nodes;
+mod openapi;
 mod purge;
+mod reload;
 mod token;
+mod upgrade;
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -13,7 +19,7 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use axum::extract::{DefaultBodyLimit, State};
-use axum::http::{HeaderName, StatusCode, header};
+use axum::http::{StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -22,33 +28,46 @@ use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
 use serde_json::json;
 
-pub use token::Token;
+pub use token::{Token, Tokens};
 
+use crate::access_log::AccessLog;
 use crate::balance::Pool;
 use crate::coherence::{Coherence, Moment};
 use crate::error::Problem;
-use crate::metrics::Metrics;
+use crate::log_level::LogLevel;
+use crate::metrics::{Look, Metrics};
+use crate::proxy::Current;
 use crate::purge::Journal;
 use crate::refill::Refills;
 use crate::refusals::Refusals;
-use crate::site::Site;
+use crate::reload::Reloader;
 use crate::store::Store;
+use crate::upgrade::Upgrader;
+use listener::{Pausable, Peer};
 
 /// A purge names at most this many bytes of URLs and groups.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
 
 /// What the operators' calls work on.
 pub struct Admin {
-    /// Answers only who knows it.
-    pub token: Token,
-    /// Reads the URLs that a purge names.
-    pub site: Arc<Site>,
+    /// Answers only who knows one of them.
+    pub tokens: Tokens,
+    /// What is logged.
+    pub log: Arc<LogLevel>,
+    /// The gateway that serves now: its settings read the URLs that a call names.
+    pub current: Arc<Current>,
+    /// Takes over changed settings.
+    pub reloader: Arc<Reloader>,
+    /// Starts the process that takes over.
+    pub upgrader: Arc<Upgrader>,
     /// What is purged.
     pub store: Arc<Store>,
     /// Whose state is told.
     pub pool: Arc<Pool>,
     /// The counters.
     pub metrics: Arc<Metrics>,
+    /// The access log, if there is one.
+    pub access_log: Option<Arc<AccessLog>>,
     /// The last purges.
     pub journal: Arc<Journal>,
     /// The last refusals to keep an answer.
@@ -57,8 +76,6 @@ pub struct Admin {
     pub coherence: Option<Arc<Coherence>>,
     /// Where a purge leaves what is to be fetched again.
     pub refills: Arc<Refills>,
-    /// Targeted fields (RFC 9213), for explanations.
-    pub targeted: Vec<HeaderName>,
     /// When the gateway started.
     pub started: Instant,
 }
@@ -82,7 +99,9 @@ impl AdminService {
         let listener = self.listener.try_clone()?;
         listener.set_nonblocking(true)?;
         let listener = tokio::net::TcpListener::from_std(listener)?;
-        axum::serve(listener, router(Arc::clone(&self.admin)))
+        let listener = Pausable::new(listener, self.admin.upgrader.is_paused());
+        let service = router(Arc::clone(&self.admin)).into_make_service_with_connect_info::<Peer>();
+        axum::serve(listener, service)
             .with_graceful_shutdown(async move {
                 let _ = shutdown.changed().await;
             })
@@ -106,6 +125,14 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .route("/explain", get(explain::explain))
         .route("/status", get(status))
         .route("/metrics", get(metrics))
+        .route("/nodes", get(nodes::list))
+        .route("/nodes/{node}/drain", post(nodes::drain))
+        .route("/nodes/{node}/enable", post(nodes::enable))
+        .route("/nodes/{node}/weight", post(nodes::weigh))
+        .route("/log", get(log::show).put(log::set))
+        .route("/openapi.json", get(openapi::document))
+        .route("/reload", post(reload::reload))
+        .route("/upgrade", post(upgrade::upgrade))
         .route_layer(middleware::from_fn_with_state(
             Arc::clone(&admin),
             auth::require_token,
@@ -123,15 +150,11 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .with_state(admin)
 }
 
+/// Counters, the cache's account, the settings in force, every origin with its load and health.
+#[utoipa::path(get, path = "/status", responses((status = 200, body = Object)))]
 async fn status(State(admin): State<Arc<Admin>>) -> Response {
     let now = Instant::now();
     let stats = admin.store.stats();
-    let nodes: Vec<_> = admin
-        .pool
-        .nodes()
-        .iter()
-        .map(|node| node.status(now))
-        .collect();
     let requests: serde_json::Map<_, _> = admin
         .metrics
         .results()
@@ -139,7 +162,9 @@ async fn status(State(admin): State<Arc<Admin>>) -> Response {
         .collect();
     Json(json!({
         "version": env!("CARGO_PKG_VERSION"),
+        "pid": std::process::id(),
         "uptime_seconds": now.duration_since(admin.started).as_secs(),
+        "settings": admin.reloader.status(),
         "connections": admin.metrics.connections.load(Ordering::Relaxed),
         "requests": requests,
         "cache": {
@@ -153,15 +178,24 @@ async fn status(State(admin): State<Arc<Admin>>) -> Response {
         "coherence": admin.coherence.as_ref().map(|coherence| coherence.status(Moment::now())),
         "refill": admin.refills.stats(),
         "balance": admin.pool.status(),
-        "nodes": nodes,
+        "nodes": nodes::nodes(&admin),
     }))
     .into_response()
 }
 
+/// The counters for Prometheus.
+#[utoipa::path(get, path = "/metrics", responses((status = 200, content_type = "text/plain", body = String)))]
 async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
     if let Some(coherence) = &admin.coherence {
         coherence.observe(Moment::now());
     }
+    admin.metrics.observed.show(&Look {
+        nodes: &nodes::nodes(&admin),
+        balance: admin.pool.status(),
+        cache: admin.store.stats(),
+        purge_sequence: admin.store.sequence(),
+        access_log_lost: admin.access_log.as_ref().map_or(0, |log| log.lost()),
+    });
     match admin.metrics.expose() {
         Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),
         Err(error) => {

@@ -22,7 +22,7 @@ use serde::Serialize;
 pub use eject::Outcome;
 pub use health::HealthChecks;
 pub use node::{Lease, Node, NodeId, NodeStatus, Place};
-pub use resolve::{Resolver, places};
+pub use resolve::{Resolver, places_of};
 
 use crate::config::{self, Algorithm};
 use queue::{Entered, Queue};
@@ -36,6 +36,7 @@ pub const WEIGHT_MAX: u32 = 1_000;
 pub struct Pool {
     nodes: RwLock<Arc<[Arc<Node>]>>,
     rules: RwLock<Arc<Rules>>,
+    origins: RwLock<Arc<[config::Node]>>,
     queue: Arc<Queue>,
     queued: AtomicU64,
     refused: AtomicU64,
@@ -116,6 +117,7 @@ impl Pool {
         let pool = Self {
             nodes: RwLock::new(Arc::from([])),
             rules: RwLock::new(Arc::new(Rules::new(upstream))),
+            origins: RwLock::new(upstream.nodes.as_slice().into()),
             queue: Arc::default(),
             queued: AtomicU64::new(0),
             refused: AtomicU64::new(0),
@@ -144,6 +146,18 @@ impl Pool {
     /// Uses other settings from the next request on; the nodes stay.
     pub fn configure(&self, upstream: &config::Upstream) {
         *self.rules.write() = Arc::new(Rules::new(upstream));
+    }
+
+    /// The configured origins that the places are those of.
+    pub(crate) fn origins(&self) -> Arc<[config::Node]> {
+        Arc::clone(&self.origins.read())
+    }
+
+    /// Uses other origins, found at these places, from the next request on; see [`Pool::set_places`].
+    pub fn set_origins(&self, origins: &[config::Node], places: Vec<Place>, now: Instant) {
+        let mut current = self.origins.write();
+        *current = origins.into();
+        self.set_places(places, now);
     }
 
     /// Uses these places from the next request on. A node that has one of them stays as it is, but for its weight; a new one

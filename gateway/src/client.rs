@@ -66,7 +66,19 @@ impl AdminClient {
         let answer: Option<Value> = serde_json::from_slice(&body).ok();
         if !status.is_success() {
             let detail = answer.as_ref().and_then(|answer| answer["detail"].as_str());
-            bail!("{status}: {}", detail.unwrap_or("no reason given"));
+            let problems = answer
+                .as_ref()
+                .and_then(|answer| answer["problems"].as_array());
+            let problems: String = problems
+                .into_iter()
+                .flatten()
+                .filter_map(Value::as_str)
+                .map(|problem| format!("\n  {problem}"))
+                .collect();
+            bail!(
+                "{status}: {}{problems}",
+                detail.unwrap_or("no reason given")
+            );
         }
         answer.with_context(|| format!("{} answered with no JSON", self.address))
     }

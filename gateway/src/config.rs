@@ -3,35 +3,45 @@
 //! A [`Config`] is always valid: [`Config::parse`] and [`Config::from_flags`] check every rule and return every problem they
 //! find, each with its key and, for a file, its line and column. Secrets are only ever named by file here, never held.
 
+mod access_log;
 mod balance;
+mod change;
 mod check;
 mod coherence;
 mod example;
 mod file;
 mod isolate;
 mod kind;
+mod network;
 mod node;
 mod query;
+mod rewrite;
 mod route;
 mod schema;
+pub mod secret;
 mod section;
 mod text;
+mod tls;
 mod wording;
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+pub use access_log::AccessLog;
 pub use balance::{Algorithm, Ejection};
+pub use check::ATTEMPTS_MAX;
 pub use coherence::{Coherence, Mode};
 pub use example::example;
 use file::File;
 pub use kind::{Address, BadHost, ByteSize, canonical_host};
+pub use rewrite::RewriteRule;
 pub use route::{PARAMETERS_MAX, Parameter, ParameterKind, Route, Segment, segments};
 pub use schema::{schema, settings};
 pub use section::{
     Admin, Auth, Cache, ClientDirectives, Cors, Health, Http, Limits, LoadTest, Node, Upstream,
 };
+pub use tls::Tls;
 
 /// Every setting of one gateway, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,10 +52,14 @@ pub struct Config {
     pub threads: usize,
     /// The operators' listener; none unless the file has an `[admin]` section or `--admin` is given.
     pub admin: Option<Admin>,
+    /// The encrypted listener; none unless the file has a `[tls]` section.
+    pub tls: Option<Tls>,
     /// The origins and how they are reached.
     pub upstream: Upstream,
     /// What is kept, for how many bytes and under which rules.
     pub cache: Cache,
+    /// The access log; none unless the file has an `[access_log]` section.
+    pub access_log: Option<AccessLog>,
     /// Bounds on what one client may ask for.
     pub limits: Limits,
     /// How request targets and hosts are read.
@@ -105,6 +119,8 @@ impl Default for Config {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             threads: 1,
             admin: None,
+            tls: None,
+            access_log: None,
             upstream: Upstream::default(),
             cache: Cache::default(),
             limits: Limits::default(),

@@ -33,10 +33,10 @@ struct Job {
     coding: Coding,
 }
 
-/// Hands bodies to the worker. The worker ends when this is dropped.
+/// Hands bodies to the worker. The worker ends when this and its clones are dropped.
+#[derive(Clone)]
 pub struct Encoder {
     jobs: SyncSender<Job>,
-    bytes_min: usize,
 }
 
 impl Encoder {
@@ -44,17 +44,18 @@ impl Encoder {
     ///
     /// # Errors
     /// The system gives no thread.
-    pub fn start(store: Arc<Store>, bytes_min: usize) -> io::Result<Self> {
+    pub fn start(store: Arc<Store>) -> io::Result<Self> {
         let (jobs, work) = sync_channel(QUEUE_MAX);
         thread::Builder::new()
             .name("encoder".to_owned())
             .spawn(move || run(&store, &work))?;
-        Ok(Self { jobs, bytes_min })
+        Ok(Self { jobs })
     }
 
-    /// Notes that a hit would have liked this coding; it is made when there is reason enough and room in the queue.
-    pub fn ask(&self, object: &Arc<Object>, coding: Coding) {
-        if object.body.len() < self.bytes_min || !object.wants(coding) {
+    /// Notes that a hit would have liked this coding; it is made when the body has `bytes_min` bytes, there
+    /// is reason enough, and room in the queue.
+    pub fn ask(&self, object: &Arc<Object>, coding: Coding, bytes_min: usize) {
+        if object.body.len() < bytes_min || !object.wants(coding) {
             return;
         }
         let job = Job {

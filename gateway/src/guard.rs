@@ -1,27 +1,50 @@
-//! The connection layer around the proxy: how many connections there are, and how long each may take to send a header.
+//! The connection layer around the proxy: how many connections there are, how long each may take for what it is at, and
+//! nothing spent on one that says nothing.
 //!
-//! Pingora bounds each read, not the header as a whole, and has no cap on connections. This is also where a connection's
-//! first bytes can be looked at before a session is built for them.
+//! Pingora bounds each read, not a header as a whole, has no cap on connections and keeps a session for each of them. Here a
+//! session is built when the first byte of a request has come, and is gone when the request has been answered. Between the
+//! two [`wire`] has the bytes of a request before there is a session: that is where plain hits can be recognised.
+//!
+//! The handshake of an encrypted connection is made here too: Pingora would give it a minute, and count it nowhere.
 
+mod clients;
+mod clock;
+mod descriptors;
+mod framing;
+mod refusal;
+mod wire;
+
+use std::future::Future;
+use std::io;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
-use http::{HeaderName, HeaderValue, StatusCode};
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue};
+use nix::sys::socket;
 use parking_lot::Mutex;
-use pingora::apps::ServerApp;
-use pingora::protocols::Stream;
+use pingora::apps::{HttpPersistentSettings, HttpServerApp, ServerApp};
+use pingora::listeners::tls::Acceptor;
+use pingora::protocols::http::ServerSession;
+use pingora::protocols::l4;
+use pingora::protocols::{ALPN, Stream, UniqueIDType};
 use pingora::server::ShutdownWatch;
-use tokio::io::AsyncWriteExt;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 
-use crate::dated::{Dated, NextDate};
-use crate::error::Problem;
+pub use clients::Clients;
+pub use clock::Times;
+pub use descriptors::raise_limit;
 
-/// How long a refused connection is given to take its refusal.
-const REFUSAL_TIMEOUT: Duration = Duration::from_millis(200);
+use clock::{Clock, Overdue};
+use framing::Framing;
+use wire::{DATE_BYTES, Wire};
+
+/// The bytes with which an HTTP/2 connection begins (RFC 9113 section 3.4).
+const HTTP2_PREFACE_BYTES: usize = 24;
 
 tokio::task_local! {
     static CONNECTION: Arc<Connection>;
@@ -32,10 +55,12 @@ tokio::task_local! {
 pub struct Bounds {
     /// Connections at once; one more is answered 503 and closed.
     pub connections_max: usize,
-    /// From the connection, or from the first request's end and the idle time after it, to the end of a header.
-    pub header_timeout: Duration,
-    /// How long a connection may be idle between two requests.
-    pub keepalive_timeout: Duration,
+    /// Bytes of an answer that are collected before they are sent.
+    pub write_buffer: usize,
+    /// How long a connection may take for what it is at.
+    pub times: Times,
+    /// How long an idle connection may bring one more request after the gateway was told to stop.
+    pub linger: Duration,
 }
 
 /// A proxy behind the connection layer.
@@ -43,7 +68,10 @@ pub struct Guarded<A> {
     app: Arc<A>,
     bounds: Bounds,
     open: Arc<AtomicUsize>,
-    refusal: Bytes,
+    /// Makes the handshake; none where connections are plain.
+    acceptor: Option<Acceptor>,
+    /// What one connection too many is told; one that would be encrypted is not worth the handshake.
+    refusal: Option<Bytes>,
 }
 
 impl<A> Guarded<A> {
@@ -58,7 +86,19 @@ impl<A> Guarded<A> {
             app: Arc::new(app),
             bounds,
             open,
-            refusal: refusal(fields),
+            acceptor: None,
+            refusal: Some(refusal::refusal(fields)),
+        }
+    }
+
+    /// The layer over the same proxy and count of connections, for a listener of encrypted ones.
+    pub fn encrypted(&self, acceptor: Acceptor) -> Self {
+        Self {
+            app: self.app(),
+            bounds: self.bounds,
+            open: Arc::clone(&self.open),
+            acceptor: Some(acceptor),
+            refusal: None,
         }
     }
 
@@ -68,115 +108,261 @@ impl<A> Guarded<A> {
     }
 }
 
+impl<A: HttpServerApp + Send + Sync + 'static> Guarded<A> {
+    /// Serves a connection from its first byte to its last.
+    async fn begin(&self, stream: Stream, connection: Arc<Connection>, shutdown: &ShutdownWatch) {
+        let Some(stream) = self.shake_hands(stream).await else {
+            return;
+        };
+        let is_http2 = stream.selected_alpn_proto() == Some(ALPN::H2);
+        let wire = Box::new(Wire::new(stream, connection, self.bounds.write_buffer));
+        if is_http2 {
+            self.serve_http2(wire, shutdown).await;
+        } else {
+            self.serve(wire, shutdown).await;
+        }
+    }
+
+    /// The stream within the encrypted one; as it is where connections are plain.
+    async fn shake_hands(&self, stream: Stream) -> Option<Stream> {
+        let Some(acceptor) = &self.acceptor else {
+            return Some(stream);
+        };
+        let socket = stream.into_any().downcast::<l4::stream::Stream>().ok()?;
+        match acceptor.tls_handshake(*socket).await {
+            Ok(encrypted) => Some(Box::new(encrypted)),
+            Err(error) => {
+                tracing::debug!(%error, "no handshake");
+                None
+            }
+        }
+    }
+
+    /// Serves many requests at once, bounded by the proxy's options for HTTP/2. Until the preface is there, the connection
+    /// is as one whose header is not.
+    async fn serve_http2(&self, mut wire: Box<Wire>, shutdown: &ShutdownWatch) {
+        if wire.first_bytes(HTTP2_PREFACE_BYTES).await {
+            header_arrived();
+            self.app.process_new(wire, shutdown).await;
+        }
+    }
+
+    /// Serves one request after the other, each with a session of its own.
+    async fn serve(&self, mut wire: Box<Wire>, shutdown: &ShutdownWatch) {
+        let mut settings = None;
+        loop {
+            let has_begun = tokio::select! {
+                biased; // what has come already is served
+                has_begun = wire.first_bytes(1) => has_begun,
+                () = stopped(shutdown.clone(), self.bounds.linger) => false,
+            };
+            if !has_begun {
+                return;
+            }
+            header_begins();
+            let session = self.session(wire, settings, *shutdown.borrow());
+            let Some(reusable) = self.app.process_new_http(session, shutdown).await else {
+                return;
+            };
+            let (stream, persistent) = reusable.consume();
+            settings = persistent;
+            wire = match stream.into_any().downcast() {
+                Ok(wire) => wire,
+                Err(_) => return, // no session gives back another stream than it got
+            };
+        }
+    }
+
+    fn session(
+        &self,
+        wire: Box<Wire>,
+        settings: Option<HttpPersistentSettings>,
+        stops: bool,
+    ) -> ServerSession {
+        let mut session = ServerSession::new_http1(wire);
+        if let Some(settings) = settings {
+            settings.apply_to_session(&mut session);
+            return session;
+        }
+        let keepalive = self.bounds.times.keepalive.as_secs();
+        session.set_keepalive((!stops).then_some(keepalive));
+        let options = self.app.server_options();
+        let reuses = options.and_then(|options| options.keepalive_request_limit);
+        session.set_keepalive_reuses_remaining(reuses);
+        session
+    }
+}
+
 #[async_trait]
-impl<A: ServerApp + Send + Sync + 'static> ServerApp for Guarded<A> {
+impl<A: HttpServerApp + Send + Sync + 'static> ServerApp for Guarded<A> {
     async fn process_new(
         self: &Arc<Self>,
         stream: Stream,
         shutdown: &ShutdownWatch,
     ) -> Option<Stream> {
-        let Some(_place) = Place::take(&self.open, self.bounds.connections_max) else {
-            refuse(stream, &self.refusal).await;
+        let descriptor = stream.id();
+        let place = Place::take(&self.open, self.bounds.connections_max)
+            .filter(|_| !descriptors::is_kept_back(descriptor));
+        let Some(_place) = place else {
+            if let Some(refusal) = &self.refusal {
+                refusal::refuse(stream, refusal).await;
+            }
             return None;
         };
-        let connection = Arc::new(Connection::new(self.bounds, Instant::now()));
-        let stream = Box::new(Dated::new(stream, connection.next_date.clone()));
+        let connection = Arc::new(Connection::new(self.bounds.times, Instant::now()));
         let serve = CONNECTION.scope(
             Arc::clone(&connection),
-            self.app.process_new(stream, shutdown),
+            self.begin(stream, Arc::clone(&connection), shutdown),
         );
-        tokio::select! {
-            reusable = serve => reusable,
-            // Dropping the session closes its socket.
-            () = connection.header_overdue() => None,
-        }
+        let watched = Watched {
+            serve: pin!(serve),
+            alarm: pin!(tokio::time::sleep(self.bounds.times.header)),
+            connection,
+            descriptor,
+        };
+        watched.await;
+        None
     }
 
     async fn cleanup(&self) {
-        self.app.cleanup().await;
+        // The proxy's own clean-up ends connections in the middle of a header. Here they have their time to end.
     }
 }
 
-/// The whole answer to one connection too many.
-fn refusal(fields: &[(HeaderName, HeaderValue)]) -> Bytes {
-    let problem = Problem::new(
-        StatusCode::SERVICE_UNAVAILABLE,
-        "The gateway has no connection left.",
-    );
-    let json = problem.to_json();
-    let mut answer = BytesMut::from(
-        "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\n",
-    );
-    answer.extend_from_slice(
-        b"Cache-Control: private, no-store\r\nContent-Type: application/problem+json\r\n",
-    );
-    for (name, value) in fields {
-        answer.extend_from_slice(name.as_str().as_bytes());
-        answer.extend_from_slice(b": ");
-        answer.extend_from_slice(value.as_bytes());
-        answer.extend_from_slice(b"\r\n");
-    }
-    answer.extend_from_slice(format!("Content-Length: {}\r\n\r\n{json}", json.len()).as_bytes());
-    answer.freeze()
+/// Ends a while after the gateway was told to stop.
+async fn stopped(mut shutdown: ShutdownWatch, linger: Duration) {
+    let _ = shutdown.wait_for(|stops| *stops).await;
+    tokio::time::sleep(linger).await;
 }
 
-async fn refuse(mut stream: Stream, refusal: &[u8]) {
-    let answer = async {
-        stream.write_all(refusal).await?;
-        stream.flush().await
-    };
-    if let Ok(Err(error)) = tokio::time::timeout(REFUSAL_TIMEOUT, answer).await {
-        tracing::debug!(%error, "a refused connection was gone before its refusal");
+/// A connection that is served until it is done or overdue.
+struct Watched<'c, F> {
+    serve: Pin<&'c mut F>,
+    alarm: Pin<&'c mut Sleep>,
+    connection: Arc<Connection>,
+    descriptor: UniqueIDType,
+}
+
+impl<F: Future<Output = ()>> Future for Watched<'_, F> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        if this.serve.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        // The alarm is never later than what is due, and only ever moved when it must be: to an earlier time, or after it rang.
+        loop {
+            let due = this.connection.clock.lock().due();
+            let Some(due) = due else {
+                return Poll::Pending;
+            };
+            if due < this.alarm.deadline() || this.alarm.is_elapsed() {
+                this.alarm.as_mut().reset(due);
+            }
+            if this.alarm.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            match this.connection.clock.lock().overdue(Instant::now()) {
+                None => {}
+                // Dropping what serves it closes its socket.
+                Some(Overdue::Unserved) => return Poll::Ready(()),
+                Some(Overdue::Serving) => break,
+            }
+        }
+        self.connection.cut(self.descriptor);
+        cx.waker().wake_by_ref(); // the session learns of it from its socket
+        Poll::Pending
     }
 }
 
-/// Tells the connection that a whole header has arrived on it. Does nothing outside a guarded connection.
+/// Tells the connection that the first bytes of a header have come.
+fn header_begins() {
+    let _ = CONNECTION.try_with(|connection| {
+        connection.clock.lock().header_begins(Instant::now());
+        *connection.framing.lock() = Framing::new();
+    });
+}
+
+/// Tells the connection that a whole header has arrived on it. Does nothing outside a guarded connection, as all of these.
 pub fn header_arrived() {
-    let _ = CONNECTION.try_with(|connection| *connection.header_due.lock() = None);
+    let _ = CONNECTION.try_with(|connection| connection.clock.lock().header_ends());
+}
+
+/// Tells the connection that a body is to come from its client. False if what has come of it in chunks could be read in two
+/// ways; what comes later and could be is an error of the connection.
+pub fn body_expected(is_chunked: bool) -> bool {
+    let is_clear = CONNECTION.try_with(|connection| {
+        connection.clock.lock().body_begins();
+        connection.framing.lock().set(is_chunked).is_ok()
+    });
+    is_clear.unwrap_or(true)
+}
+
+/// Tells the connection that nothing more is to come from its client.
+pub fn body_arrived() {
+    let _ = CONNECTION.try_with(|connection| connection.clock.lock().body_ends());
 }
 
 /// Tells the connection that its request has been answered and the next header may come.
 pub fn request_ended() {
     let _ = CONNECTION.try_with(|connection| {
-        let bounds = connection.bounds;
-        let due = Instant::now() + bounds.keepalive_timeout + bounds.header_timeout;
-        *connection.header_due.lock() = Some(due);
-        connection.next_date.clear();
+        connection.clock.lock().request_ends(Instant::now());
+        *connection.next_date.lock() = None;
     });
 }
 
-/// Tells the connection when the answer that is written next was made. Does nothing outside a guarded connection.
+/// Tells the connection when the answer that is written next was made. What is no date of the preferred form is left to
+/// Pingora, which says now.
 pub fn answer_dated(date: &HeaderValue) {
-    let _ = CONNECTION.try_with(|connection| connection.next_date.set(date.as_bytes()));
+    let _ = CONNECTION.try_with(|connection| connection.set_date(date.as_bytes()));
 }
 
+/// What the layer, the wire and the filters know of one connection.
+#[derive(Debug)]
 struct Connection {
-    bounds: Bounds,
-    /// When the header that is awaited has to be complete; `None` while a request is worked on.
-    header_due: Mutex<Option<Instant>>,
-    next_date: NextDate,
+    clock: Mutex<Clock>,
+    framing: Mutex<Framing>,
+    /// The date of the next final answer, if it is not the present.
+    next_date: Mutex<Option<[u8; DATE_BYTES]>>,
 }
 
 impl Connection {
-    fn new(bounds: Bounds, now: Instant) -> Self {
+    fn new(times: Times, now: Instant) -> Self {
         Self {
-            bounds,
-            header_due: Mutex::new(Some(now + bounds.header_timeout)),
-            next_date: NextDate::default(),
+            clock: Mutex::new(Clock::new(times, now)),
+            framing: Mutex::new(Framing::new()),
+            next_date: Mutex::new(None),
         }
     }
 
-    /// Ends when an awaited header is overdue.
-    async fn header_overdue(&self) {
-        loop {
-            let now = Instant::now();
-            let due = *self.header_due.lock();
-            match due {
-                Some(due) if due <= now => return,
-                Some(due) => tokio::time::sleep_until(due).await,
-                // Nothing can be due earlier than this: the next header has at least its own time.
-                None => tokio::time::sleep(self.bounds.header_timeout).await,
-            }
+    fn set_date(&self, date: &[u8]) {
+        *self.next_date.lock() = date.try_into().ok();
+    }
+
+    /// Looks at what is read.
+    fn watch_read(&self, bytes: &[u8]) -> io::Result<()> {
+        let read = self.framing.lock().read(bytes);
+        read.map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "ambiguous chunks"))
+    }
+
+    /// Looks at what came of a write.
+    fn watch_write(&self, sent: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        match &sent {
+            Poll::Pending => self.clock.lock().write_waits(Instant::now),
+            Poll::Ready(Ok(count)) => self.clock.lock().write_moves(*count, Instant::now),
+            Poll::Ready(Err(_)) => {}
+        }
+        sent
+    }
+
+    /// Shuts the socket of a client that is too slow; its request then ends as when a client goes, with all that follows.
+    fn cut(&self, descriptor: UniqueIDType) {
+        let mut clock = self.clock.lock();
+        clock.body_ends();
+        clock.answer_ends();
+        if let Err(error) = socket::shutdown(descriptor, socket::Shutdown::Both) {
+            tracing::debug!(%error, "a connection was gone before it was cut");
         }
     }
 }
@@ -208,10 +394,12 @@ impl Drop for Place {
 mod tests {
     use super::*;
 
-    const BOUNDS: Bounds = Bounds {
-        connections_max: 2,
-        header_timeout: Duration::from_secs(10),
-        keepalive_timeout: Duration::from_secs(50),
+    pub(super) const TIMES: Times = Times {
+        header: Duration::from_secs(10),
+        keepalive: Duration::from_secs(50),
+        slack: Duration::from_secs(5),
+        read_rate_min: 100,
+        write_rate_min: 100,
     };
 
     #[test]
@@ -226,24 +414,30 @@ mod tests {
         assert_eq!(open.load(Ordering::Relaxed), 0);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_header_is_overdue_after_its_time_and_not_while_a_request_is_worked_on() {
+    /// How long a connection lasts on which this is done and then nothing more.
+    async fn lasts(what: impl FnOnce(&Connection) + Send) -> Duration {
         let began = Instant::now();
-        let connection = Connection::new(BOUNDS, began);
-        connection.header_overdue().await;
-        assert_eq!(began.elapsed(), BOUNDS.header_timeout);
+        let connection = Arc::new(Connection::new(TIMES, began));
+        let known = Arc::clone(&connection);
+        let watched = Watched {
+            serve: pin!(async move {
+                what(&known);
+                std::future::pending::<()>().await;
+            }),
+            alarm: pin!(tokio::time::sleep(TIMES.header)),
+            connection,
+            descriptor: -1,
+        };
+        let _ = tokio::time::timeout(Duration::from_secs(3_600), watched).await;
+        began.elapsed()
+    }
 
-        let connection = Arc::new(Connection::new(BOUNDS, Instant::now()));
-        CONNECTION.sync_scope(Arc::clone(&connection), header_arrived);
-        let worked_on =
-            tokio::time::timeout(Duration::from_secs(3_600), connection.header_overdue()).await;
-        assert!(
-            worked_on.is_err(),
-            "a request may take as long as its own timeouts allow"
-        );
-        let ended = Instant::now();
-        CONNECTION.sync_scope(Arc::clone(&connection), request_ended);
-        connection.header_overdue().await;
-        assert!(ended.elapsed() >= BOUNDS.keepalive_timeout + BOUNDS.header_timeout);
+    #[tokio::test(start_paused = true)]
+    async fn a_header_is_overdue_after_its_time_and_a_request_that_is_worked_on_is_not() {
+        assert_eq!(lasts(|_| {}).await, TIMES.header);
+        let served = lasts(|connection| connection.clock.lock().header_ends()).await;
+        assert_eq!(served, Duration::from_secs(3_600));
+        let idle = lasts(|connection| connection.clock.lock().request_ends(Instant::now())).await;
+        assert_eq!(idle, TIMES.keepalive);
     }
 }

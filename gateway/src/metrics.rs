@@ -1,5 +1,8 @@
 //! Counters, registered once and counted by handles.
 
+mod observed;
+mod routes;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
@@ -15,14 +18,23 @@ const LATENCY_BOUNDS_SECONDS: [f64; 12] = [
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.0, 10.0,
 ];
 
+pub use observed::{Look, Observed};
+pub use routes::RouteMetrics;
+
 /// What the gateway counts.
 pub struct Metrics {
+    /// Requests by configured route.
+    pub routes: RouteMetrics,
+    /// What other parts count.
+    pub observed: Observed,
     registry: Registry,
     results: [IntCounter; CacheResult::ALL.len()],
     statuses: [IntCounter; STATUS_CLASSES.len()],
     latency: Histogram,
     /// Requests refused because no origin had a place left.
     pub shed: IntCounter,
+    /// Requests refused because their client sends too many.
+    pub rate_limited: IntCounter,
     /// Client connections now.
     pub connections: Arc<AtomicUsize>,
     connections_gauge: IntGauge,
@@ -54,7 +66,13 @@ impl CacheResult {
         (Self::Bypass, "bypass"),
     ];
 
-    fn of(phase: CachePhase) -> Self {
+    /// Its name in metrics and logs.
+    pub fn name(self) -> &'static str {
+        Self::ALL[self as usize].1
+    }
+
+    /// What Pingora's cache says of itself at the end of a request.
+    pub fn of(phase: CachePhase) -> Self {
         match phase {
             CachePhase::Hit => Self::Hit,
             CachePhase::Stale | CachePhase::StaleUpdating => Self::Stale,
@@ -102,13 +120,21 @@ impl Metrics {
             "Requests refused because every origin was full",
         )?;
         registry.register(Box::new(shed.clone()))?;
+        let rate_limited = IntCounter::new(
+            "gateway_rate_limited_total",
+            "Requests refused because their client sends too many",
+        )?;
+        registry.register(Box::new(rate_limited.clone()))?;
         let connections_gauge = IntGauge::new("gateway_connections", "Client connections now")?;
         registry.register(Box::new(connections_gauge.clone()))?;
         Ok(Self {
+            routes: RouteMetrics::new(&registry)?,
+            observed: Observed::new(&registry)?,
             results: CacheResult::ALL.map(|(_, name)| results.with_label_values(&[name])),
             statuses: STATUS_CLASSES.map(|name| statuses.with_label_values(&[name])),
             latency,
             shed,
+            rate_limited,
             connections: Arc::default(),
             connections_gauge,
             registry,

@@ -9,6 +9,7 @@ pub mod conditional;
 pub mod cors;
 pub mod directives;
 pub mod encoding;
+pub mod forwarded;
 pub mod freshness;
 pub mod groups;
 pub mod key;
@@ -17,6 +18,7 @@ pub mod query;
 pub mod range;
 pub mod reference;
 pub mod request;
+pub mod rewrite;
 pub mod route;
 #[cfg(test)]
 mod samples;

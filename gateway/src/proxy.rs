@@ -1,9 +1,12 @@
 //! The filters of Pingora's proxy: each calls one function of a module below and knows no policy of its own.
 
+mod access;
 mod answer;
 mod assemble;
+mod client;
 mod coherent;
 mod context;
+mod current;
 mod encoded;
 mod failure;
 mod framing;
@@ -11,11 +14,13 @@ mod herd;
 mod interim;
 mod invalidate;
 mod keep;
+mod length;
 mod lock;
 mod lookup;
 mod origin;
 mod ranges;
 mod refresh;
+mod secure;
 mod stale;
 mod storage;
 mod uncacheable;
@@ -35,8 +40,10 @@ use pingora_cache::key::HashBinary;
 use pingora_cache::{CacheKey, CacheMeta, ForcedFreshness, HitHandler, RespCacheable};
 
 pub use assemble::{Knowledge, Traces};
-pub use context::Context;
+pub use context::{Context, InFlight};
+pub use current::Current;
 
+use crate::access_log::AccessLog;
 use crate::balance::Pool;
 use crate::coherence::{Coherence, Peers};
 use crate::config::Config;
@@ -55,7 +62,12 @@ use keep::CacheParts;
 
 static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The proxy: configuration compiled once, and what requests share.
+/// The proxy as Pingora has it: each request is served by the gateway that is current when it begins.
+pub struct Proxy {
+    current: Arc<Current>,
+}
+
+/// One configuration, compiled, and what requests share.
 pub struct Gateway {
     config: Arc<Config>,
     site: Arc<Site>,
@@ -66,10 +78,13 @@ pub struct Gateway {
     store: Arc<Store>,
     pool: Arc<Pool>,
     peer_options: PeerOptions,
+    /// What each client may send; none without a limit.
+    clients: Option<Arc<guard::Clients>>,
     metrics: Arc<Metrics>,
     journal: Arc<Journal>,
     refusals: Arc<Refusals>,
     cache: CacheParts,
+    access_log: Option<Arc<AccessLog>>,
     coherence: Option<Arc<Coherence>>,
     /// The gateways that a write's answer waits for.
     peers: Option<Peers>,
@@ -77,35 +92,41 @@ pub struct Gateway {
 }
 
 #[async_trait]
-impl ProxyHttp for Gateway {
-    type CTX = Context;
+impl ProxyHttp for Proxy {
+    type CTX = InFlight;
 
-    fn new_ctx(&self) -> Context {
-        Context::new(Instant::now(), SystemTime::now())
+    fn new_ctx(&self) -> InFlight {
+        InFlight {
+            gateway: self.current.gateway(),
+            ctx: Context::new(Instant::now(), SystemTime::now()),
+        }
     }
 
-    async fn early_request_filter(&self, _: &mut Session, _: &mut Context) -> Result<()> {
+    async fn early_request_filter(&self, _: &mut Session, _: &mut InFlight) -> Result<()> {
         guard::header_arrived();
         Ok(())
     }
 
-    async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
-        ctx.request_id = self.metrics.next_request_id();
-        let answered = self.admit(session, ctx).await?;
+    async fn request_filter(&self, session: &mut Session, ctx: &mut InFlight) -> Result<bool> {
+        let InFlight { gateway, ctx } = ctx;
+        ctx.request_id = gateway.metrics.next_request_id();
+        let answered = gateway.admit(session, ctx).await?;
         if !answered {
             refresh::drop_credentials(session);
-            self.meet_tokens(session, ctx).await;
+            gateway.meet_tokens(session, ctx).await;
         }
         Ok(answered)
     }
 
-    fn request_cache_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<()> {
-        self.use_cache(session, ctx);
+    fn request_cache_filter(&self, session: &mut Session, ctx: &mut InFlight) -> Result<()> {
+        let InFlight { gateway, ctx } = ctx;
+        gateway.use_cache(session, ctx);
         Ok(())
     }
 
-    fn cache_key_callback(&self, session: &Session, ctx: &mut Context) -> Result<CacheKey> {
-        self.cache_key(session, ctx)
+    fn cache_key_callback(&self, session: &Session, ctx: &mut InFlight) -> Result<CacheKey> {
+        let InFlight { gateway, ctx } = ctx;
+        gateway.cache_key(session, ctx)
     }
 
     async fn cache_hit_filter(
@@ -114,67 +135,76 @@ impl ProxyHttp for Gateway {
         meta: &CacheMeta,
         hit: &mut HitHandler,
         is_fresh: bool,
-        ctx: &mut Context,
+        ctx: &mut InFlight,
     ) -> Result<Option<ForcedFreshness>> {
-        Ok(self.judge_found(session, meta, hit, is_fresh, ctx))
+        let InFlight { gateway, ctx } = ctx;
+        Ok(gateway.judge_found(session, meta, hit, is_fresh, ctx))
     }
 
-    fn cache_miss(&self, session: &mut Session, ctx: &mut Context) {
-        lookup::note_miss(session, ctx);
+    fn cache_miss(&self, session: &mut Session, served: &mut InFlight) {
+        lookup::note_miss(session, &mut served.ctx);
         session.cache.cache_miss();
     }
 
     fn cache_vary_filter(
         &self,
         meta: &CacheMeta,
-        _ctx: &mut Context,
+        served: &mut InFlight,
         req: &RequestHeader,
     ) -> Option<HashBinary> {
-        self.variance(meta, req)
+        served.gateway.variance(meta, req)
     }
 
     async fn proxy_upstream_filter(
         &self,
         session: &mut Session,
-        ctx: &mut Context,
+        ctx: &mut InFlight,
     ) -> Result<bool> {
-        self.may_forward(session, ctx).await
+        let InFlight { gateway, ctx } = ctx;
+        gateway.may_forward(session, ctx).await
     }
 
     async fn upstream_peer(
         &self,
         session: &mut Session,
-        ctx: &mut Context,
+        ctx: &mut InFlight,
     ) -> Result<Box<HttpPeer>> {
-        self.choose_origin(session, ctx).await
+        let InFlight { gateway, ctx } = ctx;
+        gateway.choose_origin(session, ctx).await
     }
 
     async fn upstream_request_filter(
         &self,
         session: &mut Session,
         upstream: &mut RequestHeader,
-        ctx: &mut Context,
+        ctx: &mut InFlight,
     ) -> Result<()> {
-        self.forward(session, upstream, ctx)
+        let InFlight { gateway, ctx } = ctx;
+        gateway.forward(session, upstream, ctx)
     }
 
     async fn request_body_filter(
         &self,
         session: &mut Session,
         body: &mut Option<Bytes>,
-        _end_of_stream: bool,
-        ctx: &mut Context,
+        end_of_stream: bool,
+        ctx: &mut InFlight,
     ) -> Result<()> {
-        self.pass_body(session, body, ctx)
+        if end_of_stream {
+            guard::body_arrived();
+        }
+        let InFlight { gateway, ctx } = ctx;
+        gateway.pass_body(session, body, ctx)
     }
 
     async fn upstream_response_filter(
         &self,
         session: &mut Session,
         resp: &mut ResponseHeader,
-        ctx: &mut Context,
+        ctx: &mut InFlight,
     ) -> Result<()> {
-        self.receive(session, resp, ctx).await
+        let InFlight { gateway, ctx } = ctx;
+        gateway.receive(session, resp, ctx).await
     }
 
     fn upstream_response_body_filter(
@@ -182,10 +212,10 @@ impl ProxyHttp for Gateway {
         _session: &mut Session,
         _body: &mut Option<Bytes>,
         end_of_stream: bool,
-        ctx: &mut Context,
+        served: &mut InFlight,
     ) -> Result<Option<Duration>> {
         if end_of_stream {
-            ctx.lease = None; // a slow client does not make its origin look busy
+            served.ctx.lease = None; // a slow client does not make its origin look busy
         }
         Ok(None)
     }
@@ -194,34 +224,36 @@ impl ProxyHttp for Gateway {
         &self,
         session: &Session,
         resp: &ResponseHeader,
-        ctx: &mut Context,
+        ctx: &mut InFlight,
     ) -> Result<RespCacheable> {
-        Ok(self.keep(session, resp, ctx))
+        let InFlight { gateway, ctx } = ctx;
+        Ok(gateway.keep(session, resp, ctx))
     }
 
     fn cache_not_modified_filter(
         &self,
         session: &Session,
         resp: &ResponseHeader,
-        ctx: &mut Context,
+        served: &mut InFlight,
     ) -> Result<bool> {
-        Ok(encoded::is_not_modified(session, resp, ctx))
+        Ok(encoded::is_not_modified(session, resp, &served.ctx))
     }
 
     fn should_serve_stale(
         &self,
         session: &mut Session,
-        ctx: &mut Context,
+        ctx: &mut InFlight,
         error: Option<&Error>,
     ) -> bool {
-        self.may_serve_stale(session, ctx, error)
+        let InFlight { gateway, ctx } = ctx;
+        gateway.may_serve_stale(session, ctx, error)
     }
 
     fn range_header_filter(
         &self,
         session: &mut Session,
         resp: &mut ResponseHeader,
-        _ctx: &mut Context,
+        _ctx: &mut InFlight,
     ) -> RangeType {
         ranges::choose(session.req_header(), resp)
     }
@@ -230,19 +262,21 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         resp: &mut ResponseHeader,
-        ctx: &mut Context,
+        ctx: &mut InFlight,
     ) -> Result<()> {
-        self.finish_header(session, resp, ctx)
+        let InFlight { gateway, ctx } = ctx;
+        gateway.finish_header(session, resp, ctx)
     }
 
     fn fail_to_connect(
         &self,
         _session: &mut Session,
         _peer: &HttpPeer,
-        ctx: &mut Context,
+        ctx: &mut InFlight,
         error: Box<Error>,
     ) -> Box<Error> {
-        self.after_connect_error(error, ctx)
+        let InFlight { gateway, ctx } = ctx;
+        gateway.after_connect_error(error, ctx)
     }
 
     fn error_while_proxy(
@@ -250,28 +284,31 @@ impl ProxyHttp for Gateway {
         peer: &HttpPeer,
         session: &mut Session,
         error: Box<Error>,
-        ctx: &mut Context,
+        ctx: &mut InFlight,
         _client_reused: bool,
     ) -> Box<Error> {
+        let InFlight { gateway, ctx } = ctx;
         let error = error.more_context(format!("Peer: {peer}"));
-        self.after_exchange_error(session, error, ctx)
+        gateway.after_exchange_error(session, error, ctx)
     }
 
     async fn fail_to_proxy(
         &self,
         session: &mut Session,
         error: &Error,
-        ctx: &mut Context,
+        ctx: &mut InFlight,
     ) -> FailToProxy {
-        self.answer_failure(session, error, ctx).await
+        let InFlight { gateway, ctx } = ctx;
+        gateway.answer_failure(session, error, ctx).await
     }
 
-    async fn logging(&self, session: &mut Session, _error: Option<&Error>, ctx: &mut Context) {
+    async fn logging(&self, session: &mut Session, _error: Option<&Error>, ctx: &mut InFlight) {
+        let InFlight { gateway, ctx } = ctx;
         guard::request_ended();
-        self.count(session, ctx);
+        gateway.write_down(session, ctx);
     }
 
-    fn suppress_error_log(&self, _session: &Session, _ctx: &Context, error: &Error) -> bool {
+    fn suppress_error_log(&self, _session: &Session, _ctx: &InFlight, error: &Error) -> bool {
         // A client that goes away is its own affair, and an error answered from the table is counted, not logged.
         *error.esource() == ErrorSource::Downstream
             || matches!(error.etype(), ErrorType::HTTPStatus(_))
@@ -280,22 +317,23 @@ impl ProxyHttp for Gateway {
     fn suppress_proxy_warn_log(
         &self,
         _session: &Session,
-        _ctx: &Context,
+        _ctx: &InFlight,
         _error: &Error,
         context: ProxyWarnLogContext,
     ) -> bool {
         matches!(context, ProxyWarnLogContext::DownstreamCache)
     }
 
-    fn request_summary(&self, session: &Session, ctx: &Context) -> String {
-        let path = ctx
+    fn request_summary(&self, session: &Session, served: &InFlight) -> String {
+        let path = served
+            .ctx
             .target
             .as_ref()
             .map_or("", |target| target.path.as_str());
         format!(
             "{} {path} id={}",
             session.req_header().method,
-            ctx.request_id
+            served.ctx.request_id
         )
     }
 }

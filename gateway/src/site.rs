@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::policy::auth::Tokens;
 use crate::policy::key::{self, Key};
 use crate::policy::loadtest;
+use crate::policy::rewrite::{self, Rewrite};
 use crate::policy::route::{BadTarget, RouteId, Routes, Target};
 
 /// The compiled view of one site.
@@ -24,9 +25,12 @@ pub struct Site {
     hosts: HashSet<String>,
     /// What an answer that there is nothing gets outside the routes that say so themselves.
     negative_ttl: Duration,
+    rewrites: Vec<Rewrite>,
     loaderio_tokens: Vec<String>,
     /// The accepted tokens; `None` when any request passes.
     tokens: Option<Tokens>,
+    /// Every URL is https: port 443 goes without saying.
+    is_encrypted: bool,
 }
 
 /// A URL that a purge names.
@@ -66,9 +70,23 @@ impl Site {
             host: config.http.host.clone(),
             hosts: config.http.hosts.iter().cloned().collect(),
             negative_ttl: config.cache.negative_ttl,
+            rewrites: compile_rewrites(config)?,
             loaderio_tokens: config.loadtest.loaderio_tokens.clone(),
             tokens: read_tokens(config)?,
+            is_encrypted: config.tls.is_some(),
         })
+    }
+
+    /// What a request asks for: of its target, or of the one that an old path stands for.
+    ///
+    /// # Errors
+    /// Why the target is refused.
+    pub fn target(&self, req: &RequestHeader) -> Result<Target, BadTarget> {
+        let (path, query) = (req.uri.path(), req.uri.query());
+        match rewrite::rewrite(&self.rewrites, &req.method, path, query) {
+            Some((path, query)) => self.resolve(&path, query.as_deref()),
+            None => self.resolve(path, query),
+        }
     }
 
     /// The canonical form of a request target as received.
@@ -140,12 +158,24 @@ impl Site {
             }
             (None, _) => return Err(bad()),
         };
-        let host = key::canonical_host("http", raw).map_err(|_| bad())?;
+        let host = self.canonical_host(raw).map_err(|_| bad())?;
         if self.hosts.is_empty() || self.hosts.contains(&host) {
             Ok(host)
         } else {
             Err(bad())
         }
+    }
+
+    /// The one spelling of a host that a request, a URL or a `Location` names.
+    ///
+    /// # Errors
+    /// A host that is none.
+    pub fn canonical_host(&self, raw: &str) -> Result<String, key::BadHost> {
+        let mut host = key::canonical_host("http", raw)?;
+        if self.is_encrypted && host.ends_with(":443") {
+            host.truncate(host.len() - ":443".len());
+        }
+        Ok(host)
     }
 
     /// The loader.io token that a path asks for: `/<token>` with nothing, `/`, `.txt` or `.html` behind it.
@@ -167,7 +197,7 @@ impl Site {
     pub fn named_host(&self, authority: &str) -> Result<String, key::BadHost> {
         match &self.host {
             Some(host) => Ok(host.clone()),
-            None => key::canonical_host("http", authority),
+            None => self.canonical_host(authority),
         }
     }
 
@@ -234,6 +264,12 @@ fn split_query(url: &str) -> (&str, Option<&str>) {
         Some((path, query)) => (path, Some(query)),
         None => (url, None),
     }
+}
+
+fn compile_rewrites(config: &Config) -> anyhow::Result<Vec<Rewrite>> {
+    let rules = config.http.rewrites.iter();
+    let compiled = rules.map(|rule| rule.compile().map_err(anyhow::Error::msg));
+    compiled.collect()
 }
 
 fn read_tokens(config: &Config) -> anyhow::Result<Option<Tokens>> {

@@ -20,6 +20,9 @@ pub(super) struct Asked {
     url: String,
 }
 
+/// Why a URL is answered as it is.
+#[utoipa::path(get, path = "/explain", params(("url" = String, Query, description = "a path, on every host, or an absolute URL")),
+    responses((status = 200, body = Object), (status = 422, description = "no URL")))]
 pub(super) async fn explain(
     State(admin): State<Arc<Admin>>,
     asked: Result<Query<Asked>, QueryRejection>,
@@ -27,12 +30,13 @@ pub(super) async fn explain(
     let refused = |detail: String| Failed(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail));
     let Query(asked) =
         asked.map_err(|_| refused("Name the URL to explain: /explain?url=URL.".to_owned()))?;
+    let gateway = admin.current.gateway();
     let sources = Sources {
-        site: &admin.site,
+        site: gateway.site(),
         store: &admin.store,
         journal: &admin.journal,
         refusals: &admin.refusals,
-        targeted: &admin.targeted,
+        targeted: &gateway.config().cache.targeted,
         coherence: admin.coherence.as_deref(),
     };
     let explained = explain::explain(&asked.url, &sources, Instant::now());

@@ -9,6 +9,7 @@ use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{Admin, Failed};
 use crate::error::Problem;
@@ -23,7 +24,7 @@ const NAMES_MAX: usize = 10_000;
 const PREFIXES_MAX: usize = 100;
 
 /// What to purge; at least one thing has to be named.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 struct Request {
     /// Paths (on every host) or absolute URLs, each with its query; all variants go.
@@ -45,7 +46,7 @@ struct Request {
 }
 
 /// What was purged.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Answer {
     /// The purge's number; of a dry run that of the newest purge.
     sequence: u64,
@@ -66,6 +67,9 @@ struct Names {
     hosts: Vec<String>,
 }
 
+/// Takes out what the body names, or makes it stale.
+#[utoipa::path(post, path = "/purge", request_body = Request,
+    responses((status = 200, body = Answer), (status = 422, description = "not understood, and nothing done")))]
 pub(super) async fn purge(
     State(admin): State<Arc<Admin>>,
     body: Result<Bytes, BytesRejection>,
@@ -144,16 +148,18 @@ fn names(admin: &Admin, request: &Request) -> Result<Names, Failed> {
     let refused = |url: &str, bad: &BadUrl| {
         unprocessable(format!("The URL {url:?} cannot be purged: {bad}."))
     };
+    let gateway = admin.current.gateway();
+    let site = gateway.site();
     let urls = request.urls.iter().map(|url| {
-        let named = admin.site.named(url);
+        let named = site.named(url);
         named.map_err(|bad| refused(url, &bad))
     });
     let prefixes = request.prefixes.iter().map(|url| {
-        let named = admin.site.named_prefix(url);
+        let named = site.named_prefix(url);
         named.map_err(|bad| refused(url, &bad))
     });
     let hosts = request.hosts.iter().map(|host| {
-        let named = admin.site.named_host(host);
+        let named = site.named_host(host);
         named.map_err(|bad| unprocessable(format!("The host {host:?} cannot be purged: {bad}.")))
     });
     Ok(Names {

@@ -1,4 +1,4 @@
-//! The admin token: read from a file, or made and written to one.
+//! The admin tokens: read from a file or the environment, or made and written to a file.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -24,16 +24,19 @@ impl Token {
         }
     }
 
-    /// Reads the first line of a file; a file that is not there is made, mode 0600, with a random token.
+    /// Reads the first line of a file that has to be there.
     ///
     /// # Errors
-    /// The file cannot be read or made, is open to others, or its first line is empty.
-    pub fn read_or_create(path: &Path) -> io::Result<Self> {
-        let text = match File::open(path) {
-            Ok(file) => read_private(file)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => create(path)?,
-            Err(error) => return Err(error),
-        };
+    /// The file cannot be read, is open to others, or its first line is empty.
+    pub fn read(path: &Path) -> io::Result<Self> {
+        Self::of_text(&read_private(File::open(path)?)?)
+    }
+
+    /// The first line of a text.
+    ///
+    /// # Errors
+    /// The line is empty.
+    pub fn of_text(text: &str) -> io::Result<Self> {
         let token = text.lines().next().unwrap_or_default().trim();
         if token.is_empty() {
             return Err(io::Error::new(
@@ -44,10 +47,56 @@ impl Token {
         Ok(Self::new(token))
     }
 
+    /// Reads the first line of a file; a file that is not there is made, mode 0600, with a random token.
+    ///
+    /// # Errors
+    /// The file cannot be read or made, is open to others, or its first line is empty.
+    pub fn read_or_create(path: &Path) -> io::Result<Self> {
+        let text = match File::open(path) {
+            Ok(file) => read_private(file)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => create(path)?,
+            Err(error) => return Err(error),
+        };
+        Self::of_text(&text)
+    }
+
     /// Whether this is the token; takes the same time whatever is wrong with it.
     pub fn matches(&self, text: &str) -> bool {
         let digest: [u8; 32] = Sha256::digest(text).into();
         digest.ct_eq(&self.digest).into()
+    }
+}
+
+/// What a bearer may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Every call.
+    Full,
+    /// What changes nothing.
+    Read,
+}
+
+/// The tokens that are known.
+pub struct Tokens {
+    full: Token,
+    read: Option<Token>,
+}
+
+impl Tokens {
+    /// One for every call, and perhaps one for those that change nothing.
+    pub fn new(full: Token, read: Option<Token>) -> Self {
+        Self { full, read }
+    }
+
+    /// What the bearer of this text may do; takes the same time whatever is wrong with it.
+    pub fn access(&self, text: &str) -> Option<Access> {
+        let is_read = self.read.as_ref().is_some_and(|read| read.matches(text));
+        let is_full = self.full.matches(text);
+        if is_full {
+            Some(Access::Full)
+        } else {
+            is_read.then_some(Access::Read)
+        }
     }
 }
 

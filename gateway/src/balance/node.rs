@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::eject::{Outcome, Record};
 use super::queue::Queue;
@@ -60,7 +61,7 @@ struct Standing {
 }
 
 /// What operators see of a node.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct NodeStatus {
     /// Where it serves.
     pub address: String,

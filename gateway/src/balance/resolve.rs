@@ -5,6 +5,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use async_trait::async_trait;
 use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
@@ -16,11 +17,25 @@ use crate::config::{self, Address};
 /// Addresses of one name that are used; more are left out.
 const ADDRESSES_MAX: usize = 16;
 
+/// The places of configured origins, in their order. Blocks while names are resolved.
+///
+/// # Errors
+/// A name that does not resolve.
+pub fn places_of(origins: &[config::Node]) -> anyhow::Result<Vec<Place>> {
+    let mut found = Vec::new();
+    for (origin, node) in origins.iter().enumerate() {
+        let places = places(origin, node)
+            .with_context(|| format!("resolving the origin {}", node.address))?;
+        found.extend(places);
+    }
+    Ok(found)
+}
+
 /// The places of a configured origin, which is the one at `origin` in the configuration. Blocks while a name is resolved.
 ///
 /// # Errors
 /// A name that does not resolve.
-pub fn places(origin: usize, node: &config::Node) -> io::Result<Vec<Place>> {
+fn places(origin: usize, node: &config::Node) -> io::Result<Vec<Place>> {
     let addresses = resolve(&node.address)?;
     let checks = node.private.as_ref().map(resolve).transpose()?;
     let place = |address: SocketAddr| Place {
@@ -64,27 +79,29 @@ fn resolve(address: &Address) -> io::Result<Vec<SocketAddr>> {
 /// Looks names up again for as long as the gateway runs.
 pub struct Resolver {
     pool: Arc<Pool>,
-    origins: Arc<[config::Node]>,
     interval: Duration,
 }
 
 impl Resolver {
-    /// Keeps the nodes of a pool where the names of these configured origins say.
+    /// Keeps the nodes of a pool where the names of its configured origins say.
     pub fn new(pool: Arc<Pool>, upstream: &config::Upstream) -> Self {
         Self {
             pool,
-            origins: upstream.nodes.as_slice().into(),
             interval: upstream.resolve_interval,
         }
     }
 
     async fn look_up(&self) {
-        for (origin, node) in self.origins.iter().enumerate() {
+        let origins = self.pool.origins();
+        for (origin, node) in origins.iter().enumerate() {
             if !has_name(node) {
                 continue;
             }
-            let origins = Arc::clone(&self.origins);
-            let found = tokio::task::spawn_blocking(move || places(origin, &origins[origin])).await;
+            let asked = Arc::clone(&origins);
+            let found = tokio::task::spawn_blocking(move || places(origin, &asked[origin])).await;
+            if !Arc::ptr_eq(&origins, &self.pool.origins()) {
+                return; // other origins are configured by now: theirs were found with them
+            }
             match found {
                 Ok(Ok(places)) => self.pool.set_places_of(origin, places, Instant::now()),
                 // What was found before serves on.

@@ -1,8 +1,6 @@
 //! `gateway explain URL`: asks a running gateway why a URL is answered as it is.
 
 use std::fmt::Write as _;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
@@ -10,38 +8,21 @@ use http::Method;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
-use crate::client::AdminClient;
-
-const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8081);
+use super::ask::Asked;
 
 #[derive(Debug, Args)]
 pub(super) struct Explain {
     /// A path, on every host, or an absolute URL; with its query.
     url: String,
-    /// Where the gateway's operators connect.
-    #[arg(long, value_name = "ADDR", default_value_t = DEFAULT_ADMIN)]
-    admin: SocketAddr,
-    /// The file that holds the admin token; by default the one a gateway on this loopback address makes.
-    #[arg(long, value_name = "FILE")]
-    admin_token_file: Option<PathBuf>,
-    /// The answer as JSON, as it came.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    asked: Asked,
 }
 
 impl Explain {
     pub(super) async fn run(self) -> Result<()> {
-        let client = AdminClient::new(self.admin, self.admin_token_file)?;
         let url = utf8_percent_encode(&self.url, NON_ALPHANUMERIC);
-        let answer = client
-            .call(Method::GET, &format!("/explain?url={url}"), None)
-            .await?;
-        if self.json {
-            println!("{answer:#}");
-        } else {
-            print!("{}", told(&answer));
-        }
-        Ok(())
+        let target = format!("/explain?url={url}");
+        self.asked.show(Method::GET, &target, None, told).await
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 
 use super::route::{Segment, segments};
-use super::{Address, ByteSize, Config, canonical_host};
+use super::{Address, Admin, ByteSize, Config, canonical_host, secret};
 use crate::policy::auth::Tokens;
 use crate::policy::vary::Coding;
 
@@ -19,9 +19,6 @@ pub(super) struct Finding {
     /// What is wrong, and what would be right.
     pub(super) message: String,
 }
-
-/// Streams to follow, and other gateways to wait for, at most.
-const FOLLOWED_MAX: u64 = 64;
 
 impl Finding {
     /// Whether the rule is about this setting, one below it, or the one above it.
@@ -37,6 +34,9 @@ impl Finding {
     }
 }
 
+/// Attempts for one request at most.
+pub const ATTEMPTS_MAX: usize = 16;
+
 /// What the rules found.
 pub(super) struct Check {
     findings: Vec<Finding>,
@@ -48,6 +48,8 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
         findings: Vec::new(),
     };
     check.listeners(config);
+    check.tls(config);
+    check.access_log(config);
     check.upstream(config);
     check.cache(config);
     check.limits(config);
@@ -67,6 +69,7 @@ pub(super) fn files(config: &Config) -> Vec<Finding> {
     let mut check = Check {
         findings: Vec::new(),
     };
+    check.tls_files(config);
     if let (true, Some(file)) = (config.auth.required, &config.auth.tokens_file) {
         let name = file.display();
         match std::fs::read_to_string(file) {
@@ -90,7 +93,12 @@ impl Check {
     }
 
     /// Reports a rule between two settings.
-    fn report_beside(&mut self, key: &str, beside: &'static str, message: impl Into<String>) {
+    pub(super) fn report_beside(
+        &mut self,
+        key: &str,
+        beside: &'static str,
+        message: impl Into<String>,
+    ) {
         self.findings.push(Finding {
             key: key.to_owned(),
             beside,
@@ -121,6 +129,7 @@ impl Check {
         let Some(admin) = &config.admin else {
             return;
         };
+        self.admin_tokens(admin);
         if admin.listen == config.listen && admin.listen.port() != 0 {
             self.report_beside(
                 "admin.listen",
@@ -128,7 +137,8 @@ impl Check {
                 "the same address as `listen`; operators need one of their own",
             );
         }
-        if !is_loopback(admin.listen.ip()) && admin.token_file.is_none() {
+        let has_token = admin.token_file.is_some() || admin.token_env.is_some();
+        if !is_loopback(admin.listen.ip()) && !has_token {
             self.report_beside(
                 "admin.token_file",
                 "admin.listen",
@@ -137,6 +147,28 @@ impl Check {
                     admin.listen
                 ),
             );
+        }
+    }
+
+    /// A token has one source, and a variable that is named is there.
+    fn admin_tokens(&mut self, admin: &Admin) {
+        let sources = [
+            ("token", &admin.token_file, &admin.token_env),
+            ("read_token", &admin.read_token_file, &admin.read_token_env),
+        ];
+        for (token, file, variable) in sources {
+            let key = format!("admin.{token}_env");
+            let Some(name) = variable else {
+                continue;
+            };
+            if file.is_some() {
+                self.report(&key, format!("`{token}_file` is there too: one of them"));
+            } else if secret::variable(name).is_none() {
+                self.report(
+                    &key,
+                    format!("no variable {name} in the environment, or an empty one"),
+                );
+            }
         }
     }
 
@@ -172,7 +204,7 @@ impl Check {
         self.positive("upstream.write_timeout", upstream.write_timeout);
         self.positive("upstream.idle_timeout", upstream.idle_timeout);
         self.within("upstream.pool_size", upstream.pool_size, 1, 65_536);
-        self.within("upstream.attempts", upstream.attempts, 1, 16);
+        self.within("upstream.attempts", upstream.attempts, 1, ATTEMPTS_MAX);
         self.within(
             "upstream.in_flight_max",
             upstream.in_flight_max,
@@ -266,7 +298,18 @@ impl Check {
             ByteSize(64),
             limits.header_bytes_max,
         );
-        self.within("limits.read_buffer", limits.read_buffer, buffer.0, buffer.1);
+        let rates = [
+            ("limits.read_rate_min", limits.read_rate_min),
+            ("limits.write_rate_min", limits.write_rate_min),
+        ];
+        for (key, rate) in rates {
+            self.within(key, rate, ByteSize(1), ByteSize::mebibytes(1));
+        }
+        self.positive("limits.rate_slack", limits.rate_slack);
+        if let Some(rate) = limits.client_rate {
+            self.within("limits.client_rate", rate, 1, 1_000_000);
+        }
+        self.within("limits.client_burst", limits.client_burst, 1, 1_000_000);
         self.within(
             "limits.write_buffer",
             limits.write_buffer,
@@ -310,6 +353,7 @@ impl Check {
                 Ok(_) => {}
             }
         }
+        self.rewrites(http);
         if http.drop_trailing_slash && !http.collapse_slashes {
             self.report_beside(
                 "http.drop_trailing_slash",
@@ -373,70 +417,6 @@ impl Check {
                     "write the token whole: `loaderio-` and lower-case hexadecimal digits",
                 );
             }
-        }
-    }
-
-    fn coherence(&mut self, config: &Config) {
-        let Some(coherence) = &config.coherence else {
-            return;
-        };
-        if config.streams().is_empty() {
-            self.report(
-                "coherence.streams",
-                "the private listener of at least one origin, here or as `private` of a node",
-            );
-        }
-        let bounds = [
-            (
-                "coherence.streams",
-                coherence.streams.len() as u64,
-                0,
-                FOLLOWED_MAX,
-            ),
-            (
-                "coherence.peers",
-                coherence.peers.len() as u64,
-                0,
-                FOLLOWED_MAX,
-            ),
-            (
-                "coherence.revalidations_max",
-                coherence.revalidations_max.into(),
-                1,
-                1_000_000,
-            ),
-        ];
-        for (key, value, min, max) in bounds {
-            self.within(key, value, min, max);
-        }
-        let milliseconds = |length: Duration| u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
-        let lengths = [
-            ("coherence.lease", coherence.lease, 100, 3_600_000),
-            (
-                "coherence.probe_every",
-                coherence.probe_interval(),
-                10,
-                milliseconds(coherence.lease / 2),
-            ),
-            (
-                "coherence.fresh_without_lease",
-                coherence.fresh_without_lease,
-                0,
-                60_000,
-            ),
-            ("coherence.token_wait", coherence.token_wait, 0, 10_000),
-        ];
-        for (key, length, min, max) in lengths {
-            let value = milliseconds(length);
-            if value < min || value > max {
-                self.report(key, format!("{value}ms is not between {min}ms and {max}ms"));
-            }
-        }
-        if !coherence.peers.is_empty() && config.admin.is_none() {
-            self.report(
-                "coherence.peers",
-                "needs [admin]: the other gateways ask this one there",
-            );
         }
     }
 

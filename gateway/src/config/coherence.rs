@@ -5,7 +5,12 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Config;
+use super::check::Check;
 use super::kind::{Address, duration};
+
+/// Streams to follow, and other gateways to wait for, at most.
+const FOLLOWED_MAX: u64 = 64;
 
 /// `[coherence]`: what is kept is fresh until the data changes, as the origins' stream of changes tells.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -76,6 +81,73 @@ impl Default for Coherence {
             token_wait: Duration::from_millis(200),
             token_cookie: false,
             peers: Vec::new(),
+        }
+    }
+}
+
+impl Check {
+    /// The rules of this file's settings.
+    pub(super) fn coherence(&mut self, config: &Config) {
+        let Some(coherence) = &config.coherence else {
+            return;
+        };
+        if config.streams().is_empty() {
+            self.report(
+                "coherence.streams",
+                "the private listener of at least one origin, here or as `private` of a node",
+            );
+        }
+        let bounds = [
+            (
+                "coherence.streams",
+                coherence.streams.len() as u64,
+                0,
+                FOLLOWED_MAX,
+            ),
+            (
+                "coherence.peers",
+                coherence.peers.len() as u64,
+                0,
+                FOLLOWED_MAX,
+            ),
+            (
+                "coherence.revalidations_max",
+                coherence.revalidations_max.into(),
+                1,
+                1_000_000,
+            ),
+        ];
+        for (key, value, min, max) in bounds {
+            self.within(key, value, min, max);
+        }
+        let milliseconds = |length: Duration| u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
+        let lengths = [
+            ("coherence.lease", coherence.lease, 100, 3_600_000),
+            (
+                "coherence.probe_every",
+                coherence.probe_interval(),
+                10,
+                milliseconds(coherence.lease / 2),
+            ),
+            (
+                "coherence.fresh_without_lease",
+                coherence.fresh_without_lease,
+                0,
+                60_000,
+            ),
+            ("coherence.token_wait", coherence.token_wait, 0, 10_000),
+        ];
+        for (key, length, min, max) in lengths {
+            let value = milliseconds(length);
+            if value < min || value > max {
+                self.report(key, format!("{value}ms is not between {min}ms and {max}ms"));
+            }
+        }
+        if !coherence.peers.is_empty() && config.admin.is_none() {
+            self.report(
+                "coherence.peers",
+                "needs [admin]: the other gateways ask this one there",
+            );
         }
     }
 }

@@ -124,20 +124,36 @@ mod tests {
         assert_eq!(parse(&example()).unwrap(), least, "{}", example());
     }
 
-    #[test]
-    fn every_line_of_the_example_is_accepted() {
+    /// The example with every setting in force but those of this name: a token comes from a file or from a variable.
+    fn whole_without(name: &str) -> String {
         let is_setting =
             |line: &str| line.starts_with(|first: char| first.is_ascii_lowercase() || first == '[');
-        let whole: String = example()
+        let left_out = format!("{name} = ");
+        example()
             .lines()
+            .filter(|line| !line.contains(&left_out))
             .map(|line| match line.strip_prefix('#') {
                 Some(rest) if is_setting(rest) => format!("{rest}\n"),
                 _ => format!("{line}\n"),
             })
-            .collect();
+            .collect()
+    }
+
+    #[test]
+    fn every_line_of_the_example_is_accepted() {
+        let whole = whole_without("token_env");
         let config = parse(&whole).unwrap_or_else(|problems| panic!("{problems}\n{whole}"));
         assert!(config.admin.is_some() && config.cors.is_some(), "{whole}");
         assert_eq!(config.routes.len(), 1, "{whole}");
+        // Of variables all that is wrong is that they are not set here.
+        let problems = parse(&whole_without("token_file")).unwrap_err();
+        assert_eq!(problems.lines().count(), 2, "{problems}");
+        assert!(
+            problems
+                .lines()
+                .all(|line| line.contains("no variable GATEWAY_")),
+            "{problems}"
+        );
     }
 
     #[test]

@@ -6,9 +6,11 @@ use serde::de::{DeserializeOwned, IntoDeserializer};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::access_log::AccessLog;
 use super::coherence::Coherence;
 use super::route::RouteTable;
 use super::section::{Admin, Auth, Cache, Cors, Http, Limits, LoadTest, Upstream};
+use super::tls::Tls;
 use super::{Config, Problem, isolate, schema, wording};
 
 /// Routes of one file at most; each request walks the list.
@@ -51,6 +53,8 @@ impl<'t> File<'t> {
                 .unwrap_or(defaults.listen),
             threads: self.section("threads").unwrap_or(defaults.threads),
             admin: self.section::<Admin>("admin"),
+            tls: self.section::<Tls>("tls"),
+            access_log: self.section::<AccessLog>("access_log"),
             upstream: self.section::<Upstream>("upstream").unwrap_or_default(),
             cache: self.section::<Cache>("cache").unwrap_or_default(),
             limits: self.section::<Limits>("limits").unwrap_or_default(),

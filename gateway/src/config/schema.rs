@@ -7,10 +7,12 @@ use schemars::generate::SchemaSettings;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::access_log::AccessLog;
 use super::coherence::Coherence;
 use super::kind;
 use super::route::RouteTable;
 use super::section::{Admin, Auth, Cache, Cors, Http, Limits, LoadTest, Upstream};
+use super::tls::Tls;
 use super::wording;
 
 /// The settings of one gateway.
@@ -24,12 +26,14 @@ pub(super) struct Document {
     /// Worker threads of the proxy; 1 on a machine of one virtual CPU.
     threads: usize,
     admin: Option<Admin>,
+    tls: Option<Tls>,
     upstream: Upstream,
     cache: Cache,
     limits: Limits,
     http: Http,
     cors: Option<Cors>,
     auth: Auth,
+    access_log: Option<AccessLog>,
     loadtest: LoadTest,
     coherence: Option<Coherence>,
     route: Vec<RouteTable>,
@@ -37,21 +41,35 @@ pub(super) struct Document {
 
 impl Default for Document {
     fn default() -> Self {
-        let config = super::Config::default();
+        Self::of(&super::Config::default())
+    }
+}
+
+impl Document {
+    /// The settings of a configuration, but for its routes.
+    pub(super) fn of(config: &super::Config) -> Self {
+        let config = config.clone();
         Self {
             listen: config.listen,
             threads: config.threads,
             admin: config.admin,
+            tls: config.tls,
             upstream: config.upstream,
             cache: config.cache,
             limits: config.limits,
             http: config.http,
             cors: config.cors,
             auth: config.auth,
+            access_log: config.access_log,
             loadtest: config.loadtest,
             coherence: config.coherence,
             route: Vec::new(),
         }
+    }
+
+    /// The same as JSON.
+    pub(super) fn settings(&self) -> Value {
+        serde_json::to_value(self).unwrap_or_default()
     }
 }
 
@@ -67,7 +85,7 @@ pub(super) fn names(path: &str) -> Vec<String> {
     let table = steps
         .rev()
         .fold(toml::Value::Table(unknown), |below, step| {
-            let below = if step == "route" {
+            let below = if matches!(step, "route" | "rewrites") {
                 toml::Value::Array(vec![below])
             } else {
                 below

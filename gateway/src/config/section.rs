@@ -12,7 +12,10 @@ use serde::{Deserialize, Serialize};
 
 use super::balance::{Algorithm, Ejection};
 use super::kind::{Address, ByteSize, duration};
+use super::network::networks;
+use super::rewrite::{self, RewriteRule};
 use super::text;
+use crate::policy::forwarded::Network;
 use crate::policy::vary::Coding;
 
 /// `[admin]`: the operators' listener.
@@ -24,6 +27,15 @@ pub struct Admin {
     /// A file whose first line is the bearer token; required unless `listen` is a loopback address.
     #[schemars(example = "/etc/gateway/admin.token")]
     pub token_file: Option<PathBuf>,
+    /// A variable of the environment that holds the bearer token, instead of the file.
+    #[schemars(example = &"GATEWAY_ADMIN_TOKEN")]
+    pub token_env: Option<String>,
+    /// A file whose first line is a token for the calls that change nothing.
+    #[schemars(example = "/etc/gateway/read.token")]
+    pub read_token_file: Option<PathBuf>,
+    /// A variable of the environment that holds that token, instead of the file.
+    #[schemars(example = &"GATEWAY_READ_TOKEN")]
+    pub read_token_env: Option<String>,
 }
 
 impl Default for Admin {
@@ -31,6 +43,9 @@ impl Default for Admin {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8081)),
             token_file: None,
+            token_env: None,
+            read_token_file: None,
+            read_token_env: None,
         }
     }
 }
@@ -311,9 +326,23 @@ pub struct Limits {
     pub keepalive_timeout: Duration,
     /// Requests on one connection at most.
     pub keepalive_requests_max: u32,
-    /// Bytes of the read buffer of one connection.
-    pub read_buffer: ByteSize,
-    /// Bytes of the write buffer of one connection; head and small body should leave in one write.
+    /// Bytes a second at least of a request's body.
+    pub read_rate_min: ByteSize,
+    /// Bytes a second at least that a client takes of an answer.
+    pub write_rate_min: ByteSize,
+    /// How far a client may fall behind these rates.
+    #[serde(deserialize_with = "duration")]
+    pub rate_slack: Duration,
+    /// Requests a second of one client (an IPv4 address, an IPv6 network of 64 bits); none means any number.
+    #[schemars(example = 100)]
+    pub client_rate: Option<u32>,
+    /// Requests that one client may send at once before the rate holds.
+    pub client_burst: u32,
+    /// Who is believed what it says in `X-Forwarded-For`.
+    #[serde(with = "networks")]
+    #[schemars(with = "Vec<String>", example = ["10.0.0.0/8"])]
+    pub trusted_proxies: Vec<Network>,
+    /// Bytes of an answer that are collected before they are sent; head and small body should leave in one write.
     pub write_buffer: ByteSize,
     /// How long requests in flight may take to end after a stop signal.
     #[serde(deserialize_with = "duration")]
@@ -334,7 +363,12 @@ impl Default for Limits {
             write_timeout: Duration::from_secs(15),
             keepalive_timeout: Duration::from_secs(60),
             keepalive_requests_max: 10_000,
-            read_buffer: ByteSize::kibibytes(8),
+            read_rate_min: ByteSize(512),
+            write_rate_min: ByteSize(512),
+            rate_slack: Duration::from_secs(10),
+            client_rate: None,
+            client_burst: 100,
+            trusted_proxies: Vec::new(),
             write_buffer: ByteSize::kibibytes(16),
             shutdown_grace: Duration::from_secs(2),
         }
@@ -356,6 +390,9 @@ pub struct Http {
     pub collapse_slashes: bool,
     /// Whether a path with one trailing slash is the path without it; needs `collapse_slashes`.
     pub drop_trailing_slash: bool,
+    /// Paths that the site once had, as requests for those that it has; the first rule for a request counts.
+    #[schemars(example = rewrite::sample())]
+    pub rewrites: Vec<RewriteRule>,
     /// Whether paths outside every `[[route]]` are cached; by default only when there are no routes.
     pub cache_unmatched: bool,
     /// Whether the query parameters of cached paths outside every `[[route]]` are put in the order of their names.
@@ -376,6 +413,7 @@ impl Default for Http {
             prefixes: Vec::new(),
             collapse_slashes: false,
             drop_trailing_slash: false,
+            rewrites: Vec::new(),
             cache_unmatched: true,
             query_sort: false,
             query_keep: None,

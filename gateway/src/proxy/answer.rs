@@ -1,6 +1,5 @@
 //! What the gateway says itself, and the header fields it sets on what others say.
 
-use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -86,17 +85,23 @@ impl Gateway {
                 .as_mut()
                 .set_keepalive(Some(limits.keepalive_timeout.as_secs()));
         }
+        if let Some(problem) = self.over_rate(session, ctx) {
+            return self.refuse(session, ctx, &problem, true).await;
+        }
         let req = session.req_header();
         if let Some(problem) = self.refusal(req, &session.as_ref().to_h1_raw()) {
             return self.refuse(session, ctx, &problem, false).await;
         }
-        let path = req.uri.path();
-        if let Some(token) = self.site.loaderio_token(path)
+        if let Some(token) = self.site.loaderio_token(req.uri.path())
             && matches!(req.method, Method::GET | Method::HEAD)
         {
             let token = Bytes::copy_from_slice(token.as_bytes());
             return self.answer_text(session, ctx, token).await;
         }
+        if self.redirect(session, ctx).await? {
+            return Ok(true);
+        }
+        let req = session.req_header();
         if req.method == Method::OPTIONS && self.cors.is_some() {
             return self.answer_preflight(session, ctx).await;
         }
@@ -104,7 +109,7 @@ impl Gateway {
             let problem = Problem::new(StatusCode::UNAUTHORIZED, "A known token is required.");
             return self.refuse(session, ctx, &problem, true).await;
         }
-        match self.site.resolve(path, req.uri.query()) {
+        match self.site.target(req) {
             Ok(target) if self.passes(&req.method) => ctx.target = Some(target),
             Ok(target) => return self.refuse_method(session, ctx, &target).await,
             Err(bad) => {
@@ -178,6 +183,14 @@ impl Gateway {
                 )
                 .await;
         }
+        let is_chunked = req.headers.contains_key(header::TRANSFER_ENCODING);
+        if !session.as_mut().is_body_empty() && !guard::body_expected(is_chunked) {
+            let problem = Problem::new(
+                StatusCode::BAD_REQUEST,
+                "The chunks of the body are malformed.",
+            );
+            return self.refuse(session, ctx, &problem, false).await;
+        }
         if !ignored {
             return Ok(false);
         }
@@ -198,6 +211,7 @@ impl Gateway {
                     .await;
             }
         }
+        guard::body_arrived();
         ctx.drained = drained > 0;
         Ok(false)
     }
@@ -268,7 +282,7 @@ impl Gateway {
     }
 
     /// Sends an answer of the gateway's own, which nobody may keep.
-    async fn send_own(
+    pub(super) async fn send_own(
         &self,
         session: &mut Session,
         ctx: &Context,
@@ -319,15 +333,11 @@ impl Gateway {
         {
             upstream.remove_header(name);
         }
-        let client = session
-            .client_addr()
-            .and_then(|address| address.as_inet())
-            .map(SocketAddr::ip);
-        match client {
+        match self.client_ip(session) {
             Some(ip) => upstream.insert_header(&X_FORWARDED_FOR, ip.to_string())?,
             None => drop(upstream.remove_header(&X_FORWARDED_FOR)),
         }
-        upstream.insert_header(&X_FORWARDED_PROTO, "http")?;
+        upstream.insert_header(&X_FORWARDED_PROTO, self.scheme())?;
         match session.req_header().headers.get(header::HOST) {
             Some(host) => upstream.insert_header(&X_FORWARDED_HOST, host.clone())?,
             None => drop(upstream.remove_header(&X_FORWARDED_HOST)),
@@ -370,6 +380,7 @@ impl Gateway {
         if resp.status.is_informational() {
             return Ok(()); // the fields below belong to the final answer
         }
+        guard::body_arrived(); // what is still to come of the request changes nothing now
         if resp.status == StatusCode::PAYLOAD_TOO_LARGE {
             // The rest of the body would be read as the next request, or waited for: it ends here.
             session.as_mut().set_keepalive(None);

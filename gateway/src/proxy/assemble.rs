@@ -1,16 +1,19 @@
 //! Puts the proxy together from its configuration and from what requests share.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::Context as _;
 use pingora::upstreams::peer::{HttpUpstreamRequestPolicy, PeerOptions};
 
 use super::Gateway;
 use super::keep::{self, CacheParts};
+use crate::access_log::AccessLog;
 use crate::balance::Pool;
 use crate::coherence::{Coherence, Peers};
-use crate::config::{Config, Mode, Upstream};
+use crate::config::{Config, Limits, Mode, Upstream};
 use crate::encode::Encoder;
+use crate::guard::Clients;
 use crate::metrics::Metrics;
 use crate::policy::cors;
 use crate::purge::Journal;
@@ -27,6 +30,8 @@ pub struct Traces {
     pub journal: Arc<Journal>,
     /// The last refusals to keep an answer.
     pub refusals: Arc<Refusals>,
+    /// The access log, if there is one.
+    pub access_log: Option<Arc<AccessLog>>,
 }
 
 /// What is known of the data behind the origins, and of the origins themselves.
@@ -53,8 +58,7 @@ impl Gateway {
         let encodings = keep::encodings(&config);
         Ok(Self {
             rules: keep::rules(&config),
-            encoder: Encoder::start(Arc::clone(&store), encodings.bytes_min)
-                .context("starting the encoder")?,
+            encoder: Encoder::start(Arc::clone(&store)).context("starting the encoder")?,
             encodings,
             cors: config
                 .cors
@@ -66,15 +70,80 @@ impl Gateway {
             store,
             pool,
             peer_options: peer_options(&config.upstream),
+            clients: clients(&config.limits),
             metrics: traces.metrics,
             journal: traces.journal,
             refusals: traces.refusals,
+            access_log: traces.access_log,
             peers: strict(&config).map(Peers::new),
             coherence: knowledge.coherence,
             releases: knowledge.releases,
             config,
         })
     }
+}
+
+impl Gateway {
+    /// A gateway with other settings over the same store, origins and memory.
+    ///
+    /// # Errors
+    /// CORS values that are no header values, or a token file that cannot be used.
+    pub fn renewed(&self, config: Config) -> anyhow::Result<Self> {
+        let config = Arc::new(config);
+        let cors = config.cors.as_ref().map(cors::Answers::compile);
+        Ok(Self {
+            site: Arc::new(Site::new(&config)?),
+            rules: keep::rules(&config),
+            encodings: keep::encodings(&config),
+            encoder: self.encoder.clone(),
+            cors: cors.transpose()?,
+            store: Arc::clone(&self.store),
+            pool: Arc::clone(&self.pool),
+            peer_options: peer_options(&config.upstream),
+            clients: self.clients_for(&config.limits),
+            metrics: Arc::clone(&self.metrics),
+            journal: Arc::clone(&self.journal),
+            refusals: Arc::clone(&self.refusals),
+            access_log: self.access_log.clone(),
+            cache: self.cache,
+            coherence: self.coherence.clone(),
+            peers: strict(&config).map(Peers::new),
+            releases: self.releases.clone(),
+            config,
+        })
+    }
+
+    /// The clients' accounts go on under the rate that they were kept under.
+    fn clients_for(&self, limits: &Limits) -> Option<Arc<Clients>> {
+        let known = &self.config.limits;
+        if (known.client_rate, known.client_burst) == (limits.client_rate, limits.client_burst) {
+            self.clients.clone()
+        } else {
+            clients(limits)
+        }
+    }
+
+    /// Hands the shared parts the settings that are theirs.
+    pub(super) fn configure_shared(&self) {
+        self.cache.configure(&self.config);
+    }
+
+    /// The settings it was made from.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// How it reads targets, hosts and tokens.
+    pub fn site(&self) -> &Site {
+        &self.site
+    }
+}
+
+fn clients(limits: &Limits) -> Option<Arc<Clients>> {
+    let rate = limits.client_rate.filter(|rate| *rate > 0)?;
+    let secret = getrandom::u64().unwrap_or_default();
+    let clients = Clients::new(rate, limits.client_burst, Instant::now(), secret);
+    Some(Arc::new(clients))
 }
 
 fn strict(config: &Config) -> Option<&crate::config::Coherence> {

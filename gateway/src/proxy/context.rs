@@ -1,10 +1,12 @@
 //! What one request carries from filter to filter.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use http::HeaderMap;
 
+use super::Gateway;
 use super::coherent::Standing;
 use super::encoded::Chosen;
 use super::refresh::Pinned;
@@ -15,6 +17,12 @@ use crate::policy::route::Target;
 use crate::policy::status::Forward;
 use crate::policy::update::Unfit;
 use crate::purge::Sequence;
+
+/// A request and the gateway that serves it to its end, whatever is reloaded meanwhile.
+pub struct InFlight {
+    pub(super) gateway: Arc<Gateway>,
+    pub(super) ctx: Context,
+}
 
 /// The state of one request.
 pub struct Context {
@@ -41,6 +49,8 @@ pub struct Context {
     pub(super) refused: Option<&'static str>,
     /// The place at the origin; replaced at each attempt, given back at the end of the origin's answer or of the request.
     pub(super) lease: Option<Lease>,
+    /// The origin that was asked last.
+    pub(super) asked: Option<SocketAddr>,
     /// Nodes tried so far.
     pub(super) tried: Vec<NodeId>,
     /// The origin's answer has begun: no other attempt may follow.
@@ -84,6 +94,7 @@ impl Context {
             stale: None,
             refused: None,
             lease: None,
+            asked: None,
             tried: Vec::new(),
             answer_begun: false,
             upstream_status: None,

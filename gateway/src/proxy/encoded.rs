@@ -60,7 +60,7 @@ impl Gateway {
         let held = offered().filter(|coding| object.encoded(*coding).is_some());
         let held: Vec<Coding> = held.chain(own).collect();
         if !held.contains(&wanted) {
-            self.encoder.ask(object, wanted);
+            self.encoder.ask(object, wanted, self.encodings.bytes_min);
         }
         // Who holds a representation already need not be sent another one: the choice is ours (RFC 9110 12.1).
         let is_with_client = |coding: &Coding| {

@@ -12,6 +12,7 @@ use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
 use pingora_cache::{CachePhase, NoCacheReason};
 
+use super::length::Length;
 use super::{Context, Gateway};
 use crate::error;
 use crate::policy::freshness::Left;
@@ -28,7 +29,7 @@ const SHARED_FROM: u32 = 2;
 pub(super) struct Failures {
     slots: Mutex<Box<[Option<Failure>]>>,
     /// A failure older than this says nothing about the next fetch.
-    memory: Duration,
+    pub(super) memory: Length,
 }
 
 #[derive(Clone, Copy)]
@@ -43,7 +44,7 @@ impl Failures {
     pub(super) fn new(memory: Duration) -> Self {
         Self {
             slots: Mutex::new(vec![None; SLOTS].into_boxed_slice()),
-            memory,
+            memory: Length::new(memory),
         }
     }
 
@@ -54,7 +55,7 @@ impl Failures {
     pub(super) fn note(&self, key_hash: &[u8; 16], status: StatusCode, now: Instant) {
         let before = self
             .get(key_hash)
-            .filter(|failure| now.saturating_duration_since(failure.at) < self.memory);
+            .filter(|failure| now.saturating_duration_since(failure.at) < self.memory.get());
         self.slots.lock()[place(key_hash)] = Some(Failure {
             key_hash: *key_hash,
             in_a_row: before.map_or(1, |failure| failure.in_a_row.saturating_add(1)),

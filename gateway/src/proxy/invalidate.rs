@@ -8,7 +8,7 @@ use pingora::proxy::Session;
 
 use super::{Context, Gateway};
 use crate::coherence::Token;
-use crate::policy::key::{Key, canonical_host};
+use crate::policy::key::Key;
 use crate::policy::route::Target;
 use crate::policy::{groups, reference};
 use crate::purge::{Cause, Mode, Scope, Sequence};
@@ -126,7 +126,7 @@ impl Gateway {
     fn same_host(&self, location: &str, target: &Target, host: &str) -> Option<Key> {
         let named = reference::resolve(&target.path, target.query.as_deref(), location)?;
         if let Some(authority) = named.authority
-            && canonical_host("http", authority).ok()? != host
+            && self.site.canonical_host(authority).ok()? != host
         {
             return None;
         }

@@ -27,6 +27,7 @@ use crate::store::{Freshness, Store};
 const VARY_NAMES_MAX: usize = 8;
 
 /// The parts Pingora's cache wants for the life of the program: leaked once per gateway, so that tests can make several.
+#[derive(Clone, Copy)]
 pub(super) struct CacheParts {
     pub(super) storage: &'static CacheStorage,
     pub(super) uncacheable: &'static UncacheableMemory,
@@ -47,6 +48,15 @@ impl CacheParts {
             lock: Box::leak(Box::new(lock)),
             failures,
         }
+    }
+
+    /// Goes by other settings from now on.
+    pub(super) fn configure(&self, config: &Config) {
+        self.storage
+            .unreachable
+            .set(config.cache.stale_if_unreachable);
+        self.uncacheable.ttl.set(config.cache.uncacheable_ttl);
+        self.failures.memory.set(config.cache.lock_wait);
     }
 }
 

@@ -9,7 +9,6 @@ use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
-use pingora_cache::CachePhase;
 
 use super::{Context, Gateway, framing, interim};
 use crate::balance::Outcome;
@@ -37,6 +36,7 @@ impl Gateway {
         let mut peer = HttpPeer::new(lease.node().address(), false, String::new());
         peer.options = self.peer_options.clone();
         ctx.tried.push(lease.node().id());
+        ctx.asked = Some(lease.node().address());
         ctx.lease = Some(lease);
         ctx.standing.spend();
         ctx.began = self.store.sequence();
@@ -101,16 +101,5 @@ impl Gateway {
             session.set_proxy_tasks_enabled(true);
         }
         Ok(())
-    }
-
-    /// Gives the place at the origin back and counts the request.
-    pub(super) fn count(&self, session: &Session, ctx: &mut Context) {
-        ctx.lease = None;
-        let phase = match ctx.stale {
-            Some(_) => CachePhase::Stale,
-            None => session.cache.phase(),
-        };
-        let status = session.response_written().map(|resp| resp.status);
-        self.metrics.request(status, phase, ctx.arrived);
     }
 }

@@ -20,6 +20,7 @@ use pingora_cache::trace::SpanHandle;
 use pingora_cache::{CacheKey, CacheMeta};
 use rustc_hash::FxHashMap;
 
+use super::length::Length;
 use super::refresh::Pinned;
 use crate::policy::freshness::Left;
 use crate::policy::key::Key;
@@ -51,7 +52,7 @@ pub(super) struct CacheStorage {
     /// Fills whose own request has not yet fetched its reader: a purge may already have hidden them from lookups.
     begun: Mutex<FxHashMap<u64, Arc<Object>>>,
     /// How long what is stale is served while no origin can be reached.
-    unreachable: Duration,
+    pub(super) unreachable: Length,
 }
 
 impl CacheStorage {
@@ -59,13 +60,16 @@ impl CacheStorage {
         Self {
             store,
             begun: Mutex::default(),
-            unreachable,
+            unreachable: Length::new(unreachable),
         }
     }
 
     fn hit(&self, object: Arc<Object>) -> (CacheMeta, HitHandler) {
         let reader = BodyReader::new(&object);
-        (meta_of(object, self.unreachable), Box::new(Hit { reader }))
+        (
+            meta_of(object, self.unreachable.get()),
+            Box::new(Hit { reader }),
+        )
     }
 }
 

@@ -12,6 +12,7 @@ use pingora_cache::key::CacheHashKey;
 use pingora_cache::predictor::CacheablePredictor;
 use pingora_cache::{CacheKey, NoCacheReason};
 
+use super::length::Length;
 use crate::policy::storable::Reason;
 
 const SLOTS: usize = 16_384;
@@ -54,7 +55,7 @@ pub(super) struct UncacheableMemory {
     /// High 32 bits: part of the key's hash. Low 32 bits: when it ends, in tenths of a second since `started`, plus one.
     slots: Box<[AtomicU64]>,
     started: Instant,
-    ttl: Duration,
+    pub(super) ttl: Length,
 }
 
 impl UncacheableMemory {
@@ -62,7 +63,7 @@ impl UncacheableMemory {
         Self {
             slots: (0..SLOTS).map(|_| AtomicU64::new(0)).collect(),
             started: Instant::now(),
-            ttl,
+            ttl: Length::new(ttl),
         }
     }
 
@@ -80,7 +81,7 @@ impl UncacheableMemory {
     fn remember(&self, hash: &[u8; 16], now: Instant) -> bool {
         let known = self.remembers(hash, now);
         let (slot, print) = place(hash);
-        let until = u64::from(self.tenths(now + self.ttl));
+        let until = u64::from(self.tenths(now + self.ttl.get()));
         self.slots[slot].store(print << 32 | until, Ordering::Relaxed);
         !known
     }

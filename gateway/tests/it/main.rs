@@ -2,6 +2,7 @@
 
 mod support;
 
+mod access_log;
 mod admin;
 mod auth;
 mod balance;
@@ -15,6 +16,8 @@ mod encoding;
 mod exact;
 mod explain;
 mod failure;
+mod forwarded;
+mod guard;
 mod headers;
 mod hit_miss;
 mod hot;
@@ -25,15 +28,20 @@ mod key;
 mod limits;
 mod loaderio;
 mod negative;
+mod operate;
 mod purge;
 mod queue;
 mod race;
 mod range;
 mod readme;
 mod release;
+mod reload;
+mod rewrite;
 mod shutdown;
 mod smuggling;
 mod stale;
 mod targeted;
+mod tls;
 mod uncacheable;
+mod upgrade;
 mod validate;

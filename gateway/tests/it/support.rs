@@ -29,6 +29,11 @@ pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut condition: i
     }
 }
 
+/// Lets a lifetime under test run out.
+pub(crate) async fn expire(lifetime: Duration) {
+    tokio::time::sleep(lifetime + Duration::from_millis(50)).await;
+}
+
 /// The answer came from the cache.
 #[track_caller]
 pub(crate) fn assert_hit(answer: &Answer) {

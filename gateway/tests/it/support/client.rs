@@ -207,6 +207,19 @@ impl Connection {
             .expect("the gateway reads the bytes");
     }
 
+    /// Sends bytes to a gateway that may have closed the connection.
+    pub(crate) async fn try_write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.wire.write(bytes).await
+    }
+
+    /// Whether the gateway refused the connection without being asked anything: with 503, or by closing it.
+    pub(crate) async fn is_refused(&mut self) -> bool {
+        match timeout(DEADLINE / 100, self.read("GET")).await {
+            Ok(answer) => answer.is_none_or(|answer| answer.status == 503),
+            Err(_) => false,
+        }
+    }
+
     pub(crate) async fn answer(&mut self, request: &Request) -> Answer {
         let read = timeout(DEADLINE, self.read(&request.method)).await;
         let answer = read.unwrap_or_else(|_| panic!("no answer in time to {request:?}"));

@@ -40,6 +40,8 @@ pub(crate) fn free_address() -> SocketAddr {
 /// A running gateway; killed when dropped.
 pub(crate) struct Gateway {
     child: Child,
+    /// The process that took over from the child.
+    successor: Option<u32>,
     pub(crate) public: SocketAddr,
     pub(crate) admin: SocketAddr,
     directory: TempDir,
@@ -121,6 +123,7 @@ impl Gateway {
             .expect("the built gateway");
         Self {
             child,
+            successor: None,
             public,
             admin,
             directory,
@@ -221,13 +224,56 @@ impl Gateway {
 
     /// Memory of the process that is resident now.
     pub(crate) fn resident_bytes(&self) -> usize {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid()));
         let status = status.expect("the process's status");
         let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kib = kib.and_then(|kib| kib.trim().strip_suffix(" kB"));
         kib.and_then(|kib| kib.parse::<usize>().ok())
             .expect("a size in kB")
             * 1024
+    }
+
+    /// Writes other settings where the gateway read its own.
+    pub(crate) fn write_settings(&self, settings: &str) {
+        let file = self.path().join("gateway.toml");
+        let next = file.with_extension("next");
+        fs::write(&next, settings).expect("a configuration file");
+        fs::rename(next, file).expect("the configuration file");
+    }
+
+    /// Has a new process take over, and waits until the one of before has ended.
+    pub(crate) async fn upgrade(&mut self) {
+        let before = self.pid();
+        let answer = self.call(Request::new("POST", "/upgrade")).await;
+        assert_eq!(answer.status, 200, "{answer:#?}: {}", self.said());
+        let pid = answer.json()["pid"].as_u64().expect("a process id");
+        self.successor = Some(u32::try_from(pid).expect("a process id"));
+        let end = Instant::now() + DEADLINE;
+        let before = format!("/proc/{before}");
+        while Path::new(&before).exists() {
+            // The child is ours to reap.
+            let _ = self.child.try_wait();
+            assert!(
+                Instant::now() < end,
+                "the process of before goes on: {}",
+                self.said()
+            );
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// The process that serves.
+    pub(crate) fn pid(&self) -> u32 {
+        self.successor.unwrap_or_else(|| self.child.id())
+    }
+
+    /// Leaves the process only so many descriptors.
+    pub(crate) fn limit_descriptors(&self, count: usize) {
+        let limited = Command::new("prlimit")
+            .arg(format!("--pid={}", self.pid()))
+            .arg(format!("--nofile={count}:{count}"))
+            .status();
+        assert!(limited.expect("the prlimit program").success());
     }
 
     /// Asks the process to stop.
@@ -238,7 +284,7 @@ impl Gateway {
     pub(crate) fn signal(&self, name: &str) {
         let sent = Command::new("kill")
             .arg(format!("-{name}"))
-            .arg(self.child.id().to_string())
+            .arg(self.pid().to_string())
             .status();
         assert!(sent.expect("the kill program").success());
     }
@@ -273,6 +319,9 @@ impl Gateway {
 
 impl Drop for Gateway {
     fn drop(&mut self) {
+        if self.successor.is_some() {
+            self.signal("KILL");
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {

@@ -1,0 +1,71 @@
+//! What is written down of a request that has ended: counters by route, and the access log.
+
+use std::time::SystemTime;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use http::{Version, header};
+use pingora::proxy::Session;
+use pingora_cache::CachePhase;
+
+use super::{Context, Gateway};
+use crate::access_log::{Line, cut};
+use crate::metrics::CacheResult;
+
+impl Gateway {
+    /// Gives the place at the origin back, counts the request and logs it.
+    pub(super) fn write_down(&self, session: &Session, ctx: &mut Context) {
+        ctx.lease = None;
+        let phase = match ctx.stale {
+            Some(_) => CachePhase::Stale,
+            None => session.cache.phase(),
+        };
+        let status = session.response_written().map(|resp| resp.status);
+        self.metrics.request(status, phase, ctx.arrived);
+        let route = ctx.target.as_ref().and_then(|target| target.route);
+        let route = route.map(|route| self.site.route(route));
+        let took = ctx.arrived.elapsed();
+        let cache = CacheResult::of(phase);
+        self.metrics.routes.note(route, cache, status, took);
+        let (Some(log), Some(settings)) = (&self.access_log, &self.config.access_log) else {
+            return;
+        };
+        let is_failure = status.is_some_and(|status| status.is_server_error());
+        if !log.samples(settings.sample_percent) && !is_failure {
+            return;
+        }
+        let req = session.req_header();
+        let field = |name| {
+            let value = req
+                .headers
+                .get(name)
+                .and_then(|value: &http::HeaderValue| value.to_str().ok());
+            cut(value.unwrap_or_default())
+        };
+        let named = req.uri.authority().map(|authority| cut(authority.as_str()));
+        log.write(&Line {
+            time: DateTime::<Utc>::from(SystemTime::now())
+                .to_rfc3339_opts(SecondsFormat::Millis, true),
+            id: &ctx.request_id,
+            client: self.client_ip(session),
+            method: req.method.as_str(),
+            host: named.unwrap_or_else(|| field(header::HOST)),
+            path: cut(req.uri.path()),
+            version: version(req.version),
+            route,
+            status: status.map(|status| status.as_u16()),
+            bytes: session.as_ref().body_bytes_sent(),
+            duration_ms: took.as_micros() as f64 / 1_000.0,
+            cache: cache.name(),
+            node: ctx.asked.map(|address| address.to_string()),
+            user_agent: field(header::USER_AGENT),
+        });
+    }
+}
+
+fn version(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_2 => "HTTP/2",
+        _ => "HTTP/1.1",
+    }
+}
