@@ -285,8 +285,11 @@ begin
       when 'delete' then 'referencing old table as old_rows'
       else '' end;
     execute format('drop trigger if exists %I on %s', trigger, target);
+    -- As not coherence.is_marked(), of which every statement would read the text anew for each of its triggers.
     execute format(
-      'create trigger %I after %s on %s %s for each statement when (not coherence.is_marked()) execute function coherence.%I()',
+      'create trigger %I after %s on %s %s for each statement'
+      ' when (current_setting(''coherence.marked'', true) is distinct from coalesce(pg_current_xact_id_if_assigned()::text, ''-''))'
+      ' execute function coherence.%I()',
       trigger, operation, target, transition,
       case operation when 'truncate' then 'append_everything' else relation || ':' || operation end);
     -- Replica-role sessions (logical replication, restores) must tell the caches too.
