@@ -208,7 +208,7 @@ impl Database {
         self.primary.acquire(Some(row)).await
     }
 
-    /// Whether there are connections for writes, to a server that keeps what it acknowledges.
+    /// Whether writes are sent to the primary: it answers, and keeps what it acknowledges.
     pub fn takes_writes(&self) -> bool {
         self.primary.is_ready()
     }

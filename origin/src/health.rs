@@ -44,7 +44,7 @@ async fn problems(state: &AppState) -> Result<Vec<String>, Error> {
         problems.extend(unsafe_settings.into_iter().map(said));
     }
     if !state.db.takes_writes() {
-        problems.push("no connection for writes".into());
+        problems.push("no writes are sent to the database".into());
     }
     Ok(problems)
 }

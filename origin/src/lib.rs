@@ -247,16 +247,12 @@ pub fn statements() -> Vec<&'static Statement> {
     .concat()
 }
 
-/// Waits for a database that takes writes, and looks whether what it acknowledges survives a crash.
+/// Waits for the database, and looks whether what it acknowledges survives a crash.
 async fn check_durability(state: &AppState) -> anyhow::Result<()> {
     let unsafe_settings = loop {
         match health::db::unsafe_settings(state.db.reads()).await {
-            Ok(settings) if state.db.takes_writes() => break settings,
-            // The pool keeps no connection to such a server.
-            Ok(settings) if !settings.is_empty() && !state.config.allow_unsafe_durability => {
-                break settings;
-            }
-            Ok(_) | Err(_) => tokio::time::sleep(START_RETRY).await,
+            Ok(settings) => break settings,
+            Err(_) => tokio::time::sleep(START_RETRY).await,
         }
     };
     if unsafe_settings.is_empty() {

@@ -144,9 +144,9 @@ impl Pool {
         })
     }
 
-    /// Whether there are connections, and their server can be relied on.
+    /// Whether a request gets a connection when one is free: one that has broken is replaced without a word about it.
     pub(super) fn is_ready(&self) -> bool {
-        self.shared.open.load(Ordering::Relaxed) > 0 && self.shared.refusal().is_none()
+        self.shared.refusal().is_none()
     }
 
     /// Whether connections are to be had.

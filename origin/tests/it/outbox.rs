@@ -135,9 +135,16 @@ async fn an_edit_of_the_catalogue_makes_out_of_date_what_shows_it() {
             "insert into shop.products (id, name, slogan, description, category, default_price) values (4, '', '', '', '', 1)",
             &["product-4", "product-ids", "products"],
         ),
+        // It was related to both others.
         (
             "delete from shop.products where id = 3",
-            &["product-3", "product-ids", "products"],
+            &[
+                "product-1",
+                "product-2",
+                "product-3",
+                "product-ids",
+                "products",
+            ],
         ),
     ] {
         let groups = groups_of_plain_sql(&app, edit).await;
