@@ -13,7 +13,7 @@ use benches::report::{self, quantile};
 use benches::verdict::Verdicts;
 use bytes::Bytes;
 use clap::Parser;
-use gateway::hot::{Finish, Hot, recognise};
+use gateway::hot::{Finish, Hot, Present, recognise};
 use gateway::policy::key::Key;
 use gateway::policy::vary::Coding;
 use gateway::store::{Freshness, Head, Limits, NewFill, Store};
@@ -63,12 +63,11 @@ struct Arguments {
 
 fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
-    let now = Instant::now();
-    let (hot, requests) = prepared(now)?;
-    let wall = SystemTime::now();
+    let present = present();
+    let (hot, requests) = prepared(present.now)?;
     let answer = |number: usize| {
         let request = &requests[number % requests.len()];
-        let ready = hot.answer(request, "0123456789abcdef01", now, wall)?;
+        let ready = hot.answer(request, "0123456789abcdef01", present)?;
         Some(
             black_box(&ready)
                 .slices()
@@ -132,6 +131,14 @@ fn main() -> Result<ExitCode> {
         println!("kept in {}", report::keep(&dir, &files)?.display());
     }
     Ok(verdicts.exit_code())
+}
+
+fn present() -> Present {
+    Present {
+        now: Instant::now(),
+        wall: SystemTime::now(),
+        is_leased: true,
+    }
 }
 
 /// A store with as many entries, and a request for each: half of them want a coding that is there.

@@ -41,6 +41,15 @@ const KINDS: [(Kind, &str); 5] = [
     (Kind::Waiter, "waiter"),
 ];
 
+/// What the purges of some tries name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Named {
+    /// The page, in one of several ways.
+    Page,
+    /// Everything there is.
+    Everything,
+}
+
 /// Turns of the scheduler that let an old answer go earlier or later.
 const TURNS_MAX: u32 = 40;
 
@@ -49,6 +58,9 @@ struct Arguments {
     /// Tries of each kind in which the purge met the fill.
     #[arg(long, default_value_t = 10_000)]
     tries: u64,
+    /// Of these the ones in which everything is purged, one after the other: such a purge ends every race under way.
+    #[arg(long, default_value_t = 1_000)]
+    everything: u64,
     /// Tries at once: no more than purges by prefix that the gateway tells apart.
     #[arg(long, default_value_t = 32)]
     lanes: u64,
@@ -228,11 +240,13 @@ struct Lane {
     admin: Exchange,
     dice: Dice,
     pages: Pages,
+    named: Named,
 }
 
 impl Lane {
-    fn new(gateway: &GatewayProcess, pages: &Pages, seed: u64) -> Self {
+    fn new(gateway: &GatewayProcess, pages: &Pages, (named, seed): (Named, u64)) -> Self {
         Self {
+            named,
             first: Exchange::new(gateway.public),
             waiter: Exchange::new(gateway.public),
             later: Exchange::new(gateway.public),
@@ -269,7 +283,7 @@ impl Lane {
             self.waiter.send(&request).await?;
         }
         page.version.store(2, Ordering::SeqCst);
-        match self.purge(gateway, target, &hold, tally).await? {
+        match self.purge(gateway, (kind, target), &hold, tally).await? {
             LetGo::Before => tally.before += 1,
             LetGo::Meanwhile => tally.meanwhile += 1,
             LetGo::After => tally.after += 1,
@@ -309,11 +323,19 @@ impl Lane {
     async fn purge(
         &mut self,
         gateway: &GatewayProcess,
-        target: &str,
+        (kind, target): (Kind, &str),
         hold: &Hold,
         tally: &mut Tally,
     ) -> Result<LetGo> {
-        let request = gateway.purge(&scope(target, self.dice.between(0, 4)));
+        let mut order = match self.named {
+            Named::Page => scope(target, self.dice.between(0, 5)),
+            Named::Everything => json!({ "all": true }),
+        };
+        // What a soft purge made stale may be given while it is refreshed: the old body proves nothing where that is granted.
+        if kind != Kind::Background && self.dice.between(0, 2) == 0 {
+            order["soft"] = true.into();
+        }
+        let request = gateway.purge(&order);
         let turns = self.dice.between(0, TURNS_MAX);
         let let_go = match self.dice.between(0, 7) {
             0 => LetGo::Before,
@@ -346,6 +368,7 @@ fn scope(target: &str, way: u32) -> Value {
         1 => json!({ "urls": [format!("http://bench{target}")] }),
         2 => json!({ "prefixes": [target] }),
         3 => json!({ "prefixes": [format!("http://bench{target}")] }),
+        4 => json!({ "tags": [target.replace('/', "-")], "hosts": ["bench"] }),
         _ => json!({ "tags": [target.replace('/', "-")] }),
     }
 }
@@ -361,19 +384,25 @@ async fn run_kind(
     gateway: &Arc<GatewayProcess>,
     pages: &Pages,
     (kind, name): (Kind, &'static str),
+    named: Named,
 ) -> Result<Tally> {
-    let lanes: Vec<_> = (0..arguments.lanes)
+    let everything = arguments.everything.min(arguments.tries);
+    let (tries, lanes) = match named {
+        Named::Page => (arguments.tries - everything, arguments.lanes),
+        Named::Everything => (everything, 1),
+    };
+    let seed = arguments.seed;
+    let lanes: Vec<_> = (0..lanes)
         .map(|number| {
             let (gateway, pages) = (Arc::clone(gateway), pages.clone());
-            let (tries, lanes, seed) = (arguments.tries, arguments.lanes, arguments.seed);
             tokio::spawn(async move {
-                let mut lane = Lane::new(&gateway, &pages, seed * lanes + number);
+                let mut lane = Lane::new(&gateway, &pages, (named, seed * lanes + number));
                 let mut tally = Tally::default();
                 let share = tries / lanes + u64::from(number < tries % lanes);
                 let mut attempts = (number..).step_by(lanes as usize);
                 while let (true, Some(attempt)) = (tally.races() < share, attempts.next()) {
                     // Ends alike for no two tries: a prefix names one page only.
-                    let target = format!("/{name}/{attempt}/page");
+                    let target = format!("/{name}/{named:?}/{attempt}/page");
                     let tried = lane.attempt(&gateway, (kind, &target), &mut tally).await;
                     tried.with_context(|| format!("trying {target}"))?;
                 }
@@ -401,7 +430,9 @@ async fn main() -> Result<ExitCode> {
     );
     for kind in KINDS {
         let began = Instant::now();
-        let tally = run_kind(&arguments, &gateway, &pages, kind).await?;
+        let mut tally = run_kind(&arguments, &gateway, &pages, kind, Named::Page).await?;
+        let everything = run_kind(&arguments, &gateway, &pages, kind, Named::Everything).await?;
+        tally.add(&everything);
         let seconds = began.elapsed().as_secs_f64();
         let (races, name) = (tally.races(), kind.1);
         let Tally {
@@ -415,8 +446,9 @@ async fn main() -> Result<ExitCode> {
             format!("{name}: no old body after an answered purge"),
             old == 0 && races == arguments.tries,
             format!(
-                "{old} in {races} tries whose purge met the fill ({meanwhile} ended with the purge, {after} after it) and {before} others; \
-                 {found} purges found an entry; {seconds:.0} s"
+                "{old} in {races} tries whose purge met the fill ({meanwhile} ended with the purge, {after} after it; \
+                 everything was purged in {}) and {before} others; {found} purges found an entry; {seconds:.0} s",
+                everything.races()
             ),
         );
         raw += &format!("{name},{races},{old},{meanwhile},{after},{before},{found},{seconds:.1}\n");
