@@ -2,6 +2,7 @@
 
 mod answer;
 mod assemble;
+mod body;
 mod client;
 mod coherent;
 mod context;

@@ -1,5 +1,6 @@
 //! Puts the proxy together from its configuration and from what requests share.
 
+use std::hash::RandomState;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -81,8 +82,8 @@ impl Gateway {
 }
 
 fn clients(limits: &Limits) -> Option<Clients> {
-    let rate = limits.client_rate.filter(|rate| *rate > 0)?;
-    let secret = getrandom::u64().unwrap_or_default();
+    let rate = limits.client_rate?;
+    let secret = RandomState::new();
     Some(Clients::new(
         rate,
         limits.client_burst,
