@@ -111,8 +111,13 @@ impl<A> Guarded<A> {
 impl<A: HttpServerApp + Send + Sync + 'static> Guarded<A> {
     /// Serves a connection from its first byte to its last.
     async fn begin(&self, stream: Stream, connection: Arc<Connection>, shutdown: &ShutdownWatch) {
-        let Some(stream) = self.shake_hands(stream).await else {
-            return;
+        let stream = match &self.acceptor {
+            None => stream,
+            // Apart: a connection that is served has no room for a handshake.
+            Some(acceptor) => match Box::pin(shake_hands(acceptor, stream)).await {
+                Some(stream) => stream,
+                None => return,
+            },
         };
         let is_http2 = stream.selected_alpn_proto() == Some(ALPN::H2);
         let wire = Box::new(Wire::new(stream, connection, self.bounds.write_buffer));
@@ -120,21 +125,6 @@ impl<A: HttpServerApp + Send + Sync + 'static> Guarded<A> {
             self.serve_http2(wire, shutdown).await;
         } else {
             self.serve(wire, shutdown).await;
-        }
-    }
-
-    /// The stream within the encrypted one; as it is where connections are plain.
-    async fn shake_hands(&self, stream: Stream) -> Option<Stream> {
-        let Some(acceptor) = &self.acceptor else {
-            return Some(stream);
-        };
-        let socket = stream.into_any().downcast::<l4::stream::Stream>().ok()?;
-        match acceptor.tls_handshake(*socket).await {
-            Ok(encrypted) => Some(Box::new(encrypted)),
-            Err(error) => {
-                tracing::debug!(%error, "no handshake");
-                None
-            }
         }
     }
 
@@ -226,6 +216,18 @@ impl<A: HttpServerApp + Send + Sync + 'static> ServerApp for Guarded<A> {
 
     async fn cleanup(&self) {
         // The proxy's own clean-up ends connections in the middle of a header. Here they have their time to end.
+    }
+}
+
+/// The stream within an encrypted one.
+async fn shake_hands(acceptor: &Acceptor, stream: Stream) -> Option<Stream> {
+    let socket = stream.into_any().downcast::<l4::stream::Stream>().ok()?;
+    match acceptor.tls_handshake(*socket).await {
+        Ok(encrypted) => Some(Box::new(encrypted)),
+        Err(error) => {
+            tracing::debug!(%error, "no handshake");
+            None
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 mod access;
 mod answer;
 mod assemble;
+mod body;
 mod client;
 mod coherent;
 mod context;

@@ -1,13 +1,13 @@
 //! How many requests one client may send: a token bucket for each address, in a table that never grows.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use rustc_hash::FxHasher;
 
-/// Clients that are told apart at a time. Where more come at once, the one that has used least of its bucket is forgotten,
-/// which costs nothing of what it may send.
+/// Clients that are told apart at a time, as sets times ways. Where more come at once, the one of a set that has used least of
+/// its bucket is forgotten: it starts again with a full one, and who is over the limit stays known.
 const SETS: usize = 2_048;
 const WAYS: usize = 8;
 
@@ -23,7 +23,7 @@ pub struct Clients {
     depth: Duration,
     began: Instant,
     /// Keeps strangers from choosing who shares a set.
-    secret: u64,
+    secret: RandomState,
 }
 
 /// A bucket is known by when it will be full again: earlier than now, it is full.
@@ -34,8 +34,8 @@ struct Bucket {
 }
 
 impl Clients {
-    /// Buckets that fill with `rate` requests a second, at least one, and hold `burst`; `secret` is random.
-    pub fn new(rate: u32, burst: u32, began: Instant, secret: u64) -> Self {
+    /// Buckets that fill with `rate` requests a second, at least one, and hold `burst`.
+    pub fn new(rate: u32, burst: u32, began: Instant, secret: RandomState) -> Self {
         let interval = Duration::from_secs(1) / rate.max(1);
         let sets = (0..SETS).map(|_| Mutex::default()).collect();
         Self {
@@ -69,11 +69,7 @@ impl Clients {
     }
 
     fn set_of(&self, client: u128) -> usize {
-        use std::hash::Hasher as _;
-        let mut hasher = FxHasher::default();
-        hasher.write_u64(self.secret);
-        hasher.write_u128(client);
-        usize::try_from(hasher.finish() >> 32).unwrap_or_default() % SETS
+        usize::try_from(self.secret.hash_one(client) >> 32).unwrap_or_default() % SETS
     }
 }
 
@@ -115,7 +111,7 @@ mod tests {
     #[test]
     fn a_burst_passes_then_the_rate_and_others_are_not_touched() {
         let now = Instant::now();
-        let clients = Clients::new(10, 5, now, 1);
+        let clients = Clients::new(10, 5, now, RandomState::new());
         assert_eq!(
             (0..20)
                 .filter(|_| clients.take(address(1), now).is_ok())
@@ -139,7 +135,7 @@ mod tests {
     #[test]
     fn an_ipv6_network_is_one_client_and_a_mapped_address_is_the_address() {
         let now = Instant::now();
-        let clients = Clients::new(1, 1, now, 1);
+        let clients = Clients::new(1, 1, now, RandomState::new());
         let in_network = |host: u16| IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 7, 0, 0, 0, host));
         assert!(clients.take(in_network(1), now).is_ok());
         assert!(clients.take(in_network(2), now).is_err());
@@ -153,7 +149,7 @@ mod tests {
     #[test]
     fn a_crowd_does_not_make_the_table_forget_who_is_over_the_limit() {
         let now = Instant::now();
-        let clients = Clients::new(1, 100, now, 1);
+        let clients = Clients::new(1, 100, now, RandomState::new());
         while clients.take(address(1), now).is_ok() {}
         for other in 2..200_000 {
             assert!(clients.take(address(other), now).is_ok());
@@ -169,7 +165,7 @@ mod tests {
             burst in 1_u32..20,
         ) {
             let began = Instant::now();
-            let clients = Clients::new(rate, burst, began, 3);
+            let clients = Clients::new(rate, burst, began, RandomState::new());
             let (mut now, mut passed) = (began, [0_u32; 3]);
             for (wait_ms, client) in steps {
                 now += Duration::from_millis(wait_ms);

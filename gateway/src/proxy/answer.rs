@@ -10,6 +10,7 @@ use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
 use pingora_cache::{CachePhase, HttpCache};
 
+use super::body::leave_body;
 use super::encoded::represent;
 use super::{Context, Gateway, X_REQUEST_ID, framing};
 use crate::error::Problem;
@@ -51,9 +52,6 @@ static OVERRIDES: [HeaderName; 14] = [
 /// How long the rest of a request body is read after an early answer, so that the client gets that answer.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// An ignored body is bounded by what Pingora's buffer for a second attempt holds.
-const REPLAY_BYTES_MAX: u64 = 64 * 1024;
-
 /// Methods that are served everywhere they are allowed. Where no routes are configured, inventions are passed on too.
 const METHODS: [Method; 7] = [
     Method::GET,
@@ -85,13 +83,14 @@ impl Gateway {
                 .as_mut()
                 .set_keepalive(Some(limits.keepalive_timeout.as_secs()));
         }
-        if let Some(problem) = self.over_rate(session, ctx) {
-            return self.refuse(session, ctx, &problem, true).await;
-        }
         let req = session.req_header();
         if let Some(problem) = self.refusal(req, &session.as_ref().to_h1_raw()) {
             return self.refuse(session, ctx, &problem, false).await;
         }
+        if let Some(problem) = self.over_rate(session, ctx) {
+            return self.refuse(session, ctx, &problem, true).await;
+        }
+        let req = session.req_header();
         if let Some(token) = self.site.loaderio_token(req.uri.path())
             && matches!(req.method, Method::GET | Method::HEAD)
         {
@@ -162,60 +161,6 @@ impl Gateway {
         })
     }
 
-    /// Reads and drops the body of a GET or HEAD, and refuses one that is declared too large, before anything else is done.
-    async fn admit_body(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
-        let limits = &self.config.limits;
-        let req = session.req_header();
-        let declared = framing::content_length(&req.headers);
-        let ignored = matches!(req.method, Method::GET | Method::HEAD);
-        let bound = if ignored {
-            limits.drain_bytes_max.0.min(REPLAY_BYTES_MAX)
-        } else {
-            limits.body_bytes_max.0
-        };
-        if declared.is_some_and(|length| length > bound) {
-            return self
-                .refuse(
-                    session,
-                    ctx,
-                    &Problem::of_status(StatusCode::PAYLOAD_TOO_LARGE),
-                    false,
-                )
-                .await;
-        }
-        let is_chunked = req.headers.contains_key(header::TRANSFER_ENCODING);
-        if !session.as_mut().is_body_empty() && !guard::body_expected(is_chunked) {
-            let problem = Problem::new(
-                StatusCode::BAD_REQUEST,
-                "The chunks of the body are malformed.",
-            );
-            return self.refuse(session, ctx, &problem, false).await;
-        }
-        if !ignored {
-            return Ok(false);
-        }
-        // What was read is put into this buffer, and request_body_filter replaces it by nothing: without it Pingora would
-        // wait for an end of the body that has been read already.
-        session.as_mut().enable_retry_buffering();
-        let mut drained = 0;
-        while let Some(piece) = session.as_mut().read_request_body().await? {
-            drained += piece.len() as u64;
-            if drained > bound {
-                return self
-                    .refuse(
-                        session,
-                        ctx,
-                        &Problem::of_status(StatusCode::PAYLOAD_TOO_LARGE),
-                        false,
-                    )
-                    .await;
-            }
-        }
-        guard::body_arrived();
-        ctx.drained = drained > 0;
-        Ok(false)
-    }
-
     /// Answers with a problem document. `keep`: whether the connection may serve another request.
     pub(super) async fn refuse(
         &self,
@@ -277,6 +222,7 @@ impl Gateway {
             resp.insert_header(name, value.clone())?;
         }
         resp.insert_header(&X_REQUEST_ID, &ctx.request_id)?;
+        leave_body(session, ctx);
         session.write_response_header(Box::new(resp), true).await?;
         Ok(true)
     }
@@ -292,6 +238,7 @@ impl Gateway {
         resp.insert_header(header::CACHE_CONTROL, "private, no-store")?;
         resp.insert_header(header::CONTENT_LENGTH, body.len())?;
         self.add_every(&mut resp, ctx)?;
+        leave_body(session, ctx);
         let head_only = session.req_header().method == Method::HEAD;
         session
             .write_response_header(Box::new(resp), head_only)

@@ -1,5 +1,6 @@
 //! Puts the proxy together from its configuration and from what requests share.
 
+use std::hash::RandomState;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -140,8 +141,8 @@ impl Gateway {
 }
 
 fn clients(limits: &Limits) -> Option<Arc<Clients>> {
-    let rate = limits.client_rate.filter(|rate| *rate > 0)?;
-    let secret = getrandom::u64().unwrap_or_default();
+    let rate = limits.client_rate?;
+    let secret = RandomState::new();
     let clients = Clients::new(rate, limits.client_burst, Instant::now(), secret);
     Some(Arc::new(clients))
 }

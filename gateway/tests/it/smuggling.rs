@@ -218,6 +218,27 @@ async fn a_second_request_in_the_same_packet_gets_its_own_answer_or_none() {
     assert!(connection.is_closed().await, "pipelining is off");
 }
 
+/// Where such a body ends may be doubted, and an answer that does not need the body does not settle it.
+#[tokio::test]
+async fn an_answer_without_the_body_ends_the_connection_and_nothing_behind_it_is_served() {
+    let origin = origin().await;
+    let settings = "[cors]\n[limits]\nclient_rate = 1\nclient_burst = 3";
+    let gateway = Gateway::with(&[&origin], settings).await;
+    let body = "Transfer-Encoding: chunked\r\n\r\n5\nhello\n0\n\nGET /hidden HTTP/1.1\r\nHost: shop.test\r\n\r\n";
+    let mut seen = Vec::new();
+    // At last this client sends too much.
+    while !seen.contains(&429) {
+        let line = ["OPTIONS /", "POST /%zz", "POST /"][seen.len() % 3];
+        let request = format!("{line} HTTP/1.1\r\nHost: shop.test\r\n{body}");
+        let raw = gateway.client().raw(&request).await;
+        assert!(raw.closed, "{line}: {raw:#?}");
+        seen.push(raw.status().expect("an answer"));
+        assert!(seen.len() < 60, "{seen:?}");
+    }
+    assert_eq!(seen[..3], [204, 400, 400]);
+    assert_eq!(origin.count(), 0);
+}
+
 #[tokio::test]
 async fn an_upgrade_is_not_passed_on() {
     let origin = FakeOrigin::start(|request| match request.header("upgrade") {
