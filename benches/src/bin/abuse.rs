@@ -22,13 +22,15 @@ use benches::verdict::Verdicts;
 use clap::Parser;
 use gateway::guard::raise_limit;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 const MIB: f64 = 1024.0 * 1024.0;
 const PAGE: &str = "/page";
-/// More than the buffers of a socket hold.
+/// More than the buffers of a socket hold whose other end takes little.
 const LARGE_BYTES: usize = 3 << 20;
-/// One of so many clients is deaf: each of them costs the system megabytes of buffers.
+/// What a deaf client takes before it takes nothing more.
+const DEAF_TAKES_BYTES: u32 = 4 * 1024;
+/// One of so many clients is deaf: each of them costs the system a buffer of its own.
 const DEAF_PART: usize = 10;
 /// Between two bytes of who drips.
 const DRIP: Duration = Duration::from_secs(1);
@@ -193,7 +195,7 @@ async fn phase(gateway: &GatewayProcess, kind: Kind, count: usize) -> Result<Pha
     });
     let mut streams = Vec::with_capacity(count);
     for _ in 0..count {
-        let mut stream = TcpStream::connect(gateway.public).await?;
+        let mut stream = connect(gateway.public, kind).await?;
         stream.write_all(kind.opening()).await?;
         streams.push(stream);
     }
@@ -225,6 +227,14 @@ async fn phase(gateway: &GatewayProcess, kind: Kind, count: usize) -> Result<Pha
         beside,
         normal,
     })
+}
+
+async fn connect(address: SocketAddr, kind: Kind) -> Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    if kind == Kind::Deaf {
+        socket.set_recv_buffer_size(DEAF_TAKES_BYTES)?;
+    }
+    Ok(socket.connect(address).await?)
 }
 
 /// Behaves badly until the gateway has closed the connection.
@@ -410,7 +420,10 @@ async fn without_descriptors(origin: SocketAddr, verdicts: &mut Verdicts) -> Res
     verdicts.check(
         "without descriptors the new are refused",
         refused.as_ref().is_ok_and(|reply| reply.status == 503) || refused.is_err(),
-        format_args!("{refused:?}"),
+        match &refused {
+            Ok(reply) => format!("answered {}", reply.status),
+            Err(error) => format!("no answer: {}", error.root_cause()),
+        },
     );
     drop(crowd);
     let began = Instant::now();
