@@ -18,6 +18,9 @@ pub(super) struct Purge {
     /// A group.
     #[arg(long = "tag", value_name = "TAG")]
     tags: Vec<String>,
+    /// A host on which the groups are meant, instead of every one.
+    #[arg(long = "host", value_name = "HOST", requires = "tags")]
+    hosts: Vec<String>,
     /// Everything.
     #[arg(long)]
     all: bool,
@@ -40,6 +43,7 @@ impl Purge {
             "urls": self.urls,
             "prefixes": self.prefixes,
             "tags": self.tags,
+            "hosts": self.hosts,
             "all": self.all,
             "soft": self.soft,
             "dry_run": self.dry_run,
