@@ -18,7 +18,7 @@ async fn load(owner_url: String, rows: String) {
         .unwrap();
     build::attach(&mut conn).await.unwrap();
     swap::swap(&mut conn, &json!({}), None).await.unwrap();
-    assert!(swap::drop_old(&mut conn).await.unwrap());
+    assert!(build::drop_old(&mut conn).await.unwrap());
 }
 
 /// The rows of a load: products and reviews, whose text names the load.

@@ -346,7 +346,7 @@ async fn groups_of_the_database_are_those_of_every_host_whoever_tells_of_the_cha
     }
     // An own write purges for its event, which then purges nothing: so it is of every host too.
     client
-        .send(&write("g", tail.next()).header("Host", "one.test"))
+        .send(&write("g", &tail.next()).header("Host", "one.test"))
         .await;
     tail.commit(&["g"]);
     caught_up(&gateway, &tail).await;
