@@ -286,6 +286,6 @@ async fn votes_are_heap_only_updates_also_of_a_popular_product() {
         .await;
         // One whose page is full, while somebody still sees the versions that would make room, goes elsewhere.
         let heap_only = updates(table, "n_tup_hot_upd").await;
-        assert!(heap_only >= 120, "{table}: {heap_only} of 150");
+        assert!(heap_only >= 100, "{table}: {heap_only} of 150");
     }
 }
