@@ -246,16 +246,14 @@ pub async fn analyze(
     .map_err(database("listing the tables of the load"))?;
     let is_scattered = |name: &str| scattered.iter().any(|table| table.name == name);
     let is_copied = |name: &str| TABLES.iter().any(|table| table.name == name);
-    let statement = |table: &String| {
-        let is_marked = is_copied(table) && !is_scattered(table);
-        let verb = if is_marked {
-            "analyze"
-        } else {
-            "vacuum (analyze)"
-        };
-        format!("{verb} {NEXT}.{table}")
-    };
-    side_by_side(database_url, jobs, tables.iter().map(statement).collect()).await
+    let unmarked = tables
+        .iter()
+        .filter(|table| !is_copied(table) || is_scattered(table));
+    let vacuum = unmarked.map(|table| format!("vacuum {NEXT}.{table}"));
+    // All before the first ANALYZE: that has a snapshot, which rows that are to be marked must not be newer than.
+    side_by_side(database_url, jobs, vacuum.collect()).await?;
+    let analyze = tables.iter().map(|table| format!("analyze {NEXT}.{table}"));
+    side_by_side(database_url, jobs, analyze.collect()).await
 }
 
 /// Takes the statistics of live tables that have got rows.

@@ -33,11 +33,12 @@ impl Settings {
         }
     }
 
-    /// For tests: many connections, and no waiting for the disk.
+    /// For tests: many connections, no waiting for the disk, and nothing that starts by itself at a moment of its own.
     pub fn test() -> Self {
         Self {
             connections_max: 300,
             durable: false,
+            more: vec!["autovacuum=off".into()],
             ..Self::durable()
         }
     }

@@ -7,7 +7,6 @@ use etl::{
     generate::{self, GenerateOptions},
     load::{self, LoadOptions, Mode},
     progress::Progress,
-    schema,
 };
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
@@ -17,7 +16,10 @@ use std::collections::BTreeSet;
 
 use tokio::sync::OnceCell;
 
-use crate::{plans::scanned, support::execute};
+use crate::{
+    plans::scanned,
+    support::{cluster_of_its_own, execute},
+};
 
 const PRODUCTS: u64 = 12_000;
 /// Usual products that are measured; the median counts, as some have their rows on two pages.
@@ -115,10 +117,9 @@ const fn write(statement: &'static str, arguments: &'static str, at_most: u64) -
 /// A loaded catalogue, and tables of the service as full as those of a shop; a connection as the origin's role, with the
 /// origin's settings. Made once a process.
 async fn catalogue() -> PgConnection {
-    static NAME: OnceCell<String> = OnceCell::const_new();
-    let name = NAME.get_or_init(load_catalogue).await;
-    let url = TestCluster::shared().app_url(name);
-    let mut conn = PgConnection::connect(&url).await.unwrap();
+    static URL: OnceCell<String> = OnceCell::const_new();
+    let url = URL.get_or_init(load_catalogue).await;
+    let mut conn = PgConnection::connect(url).await.unwrap();
     execute(
         &mut conn,
         "set plan_cache_mode = force_generic_plan; set jit = off; set timezone = 'UTC'",
@@ -138,10 +139,8 @@ const FILL_SERVICE: &str = "
   vacuum analyze service.cart_items, service.interactions, service.idempotency_keys";
 
 async fn load_catalogue() -> String {
-    let cluster = TestCluster::shared();
-    let name = tokio::task::spawn_blocking(|| TestCluster::shared().create_database(None))
-        .await
-        .unwrap();
+    // Whether a write finds room on its page depends on the snapshots of all databases of the server.
+    let (cluster, name) = cluster_of_its_own(TestCluster::start).await;
     let owner = cluster.owner_url(&name);
     let dir = tempfile::tempdir().unwrap();
     let options = GenerateOptions {
@@ -156,7 +155,6 @@ async fn load_catalogue() -> String {
         .await
         .unwrap()
         .unwrap();
-    schema::migrate(&owner).await.unwrap();
     let options = LoadOptions {
         sources: etl::dataset::Sources::folder(dir.path()),
         mode: Mode::Replace,
@@ -172,7 +170,7 @@ async fn load_catalogue() -> String {
     for statement in FILL_SERVICE.split(';') {
         execute(&mut owner, statement).await;
     }
-    name
+    cluster.app_url(&name)
 }
 
 /// A product, its first question, its first review and its first answer.

@@ -12,7 +12,8 @@ use stack::TestCluster;
 use crate::{
     raw::Raw,
     support::{
-        Answer, STRICT, TestApp, config, execute, fixture, interaction, migrate, question, review,
+        Answer, STRICT, TestApp, cluster_of_its_own, config, execute, fixture, interaction,
+        question, review,
     },
 };
 
@@ -22,19 +23,6 @@ const REAL: [&str; 3] = [
     "--statement-timeout-ms=900",
     "--statement-deadline-ms=1000",
 ];
-
-/// A cluster that the test may break, and a database with the schema.
-async fn cluster_of_its_own(
-    start: impl FnOnce() -> TestCluster + Send + 'static,
-) -> (&'static TestCluster, String) {
-    let started = tokio::task::spawn_blocking(|| {
-        let cluster: &'static TestCluster = Box::leak(Box::new(start()));
-        let database = cluster.create_database(None);
-        migrate(cluster.owner_url(&database));
-        (cluster, database)
-    });
-    started.await.unwrap()
-}
 
 /// An origin over a cluster of its own.
 async fn app_of_its_own() -> (TestApp, &'static TestCluster) {
@@ -473,7 +461,7 @@ async fn a_database_that_takes_no_writes_is_503_and_still_read() {
     .await;
     app.sql("set transaction read write; select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'origin' and datname = current_database()").await;
     TestApp::until("new connections are read-only", async || {
-        app.put("/reviews/5/helpful").await.status == 503
+        app.get_private("/readyz").await.text() == "the database is read-only"
     })
     .await;
     assert_unavailable(&app.put("/reviews/5/helpful").await);

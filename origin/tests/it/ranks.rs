@@ -4,7 +4,9 @@ use origin::{page::Page, ranked::List};
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
-use crate::support::{Answer, TestApp, execute};
+use stack::TestCluster;
+
+use crate::support::{Answer, TestApp, cluster_of_its_own, execute};
 
 /// Product 1 is popular, product 2 will be soon, and product 3 never. Counters and dates have many ties.
 const PRODUCTS: &str = "
@@ -48,8 +50,10 @@ const WRONG: &str = "
      select date, id, product_id, helpfulness, reported from shop.questions)
   ) as wrong";
 
+const FIXTURES: [&str; 2] = [PRODUCTS, "select service.rank_products(5000, 4)"];
+
 async fn app() -> TestApp {
-    let app = TestApp::start(&[PRODUCTS, "select service.rank_products(5000, 4)"]).await;
+    let app = TestApp::start(&FIXTURES).await;
     refresh(&app).await;
     app
 }
@@ -262,7 +266,10 @@ async fn who_cannot_be_kept_waiting_is_not_and_the_next_round_ranks() {
 
 #[tokio::test]
 async fn votes_are_heap_only_updates_also_of_a_popular_product() {
-    let app = app().await;
+    // Room is made of versions that no snapshot of any database of the server can see.
+    let (cluster, database) = cluster_of_its_own(TestCluster::start).await;
+    let app = TestApp::start_on(cluster, database, &FIXTURES, &[]).await;
+    refresh(&app).await;
     let updates = async |table: &str, column: &str| -> i64 {
         let query = format!(
             "select {column} from pg_stat_user_tables where schemaname = 'shop' and relname = '{table}'"
@@ -284,8 +291,7 @@ async fn votes_are_heap_only_updates_also_of_a_popular_product() {
             updates(table, "n_tup_upd").await == 150
         })
         .await;
-        // One whose page is full, while somebody still sees the versions that would make room, goes elsewhere.
         let heap_only = updates(table, "n_tup_hot_upd").await;
-        assert!(heap_only >= 100, "{table}: {heap_only} of 150");
+        assert!(heap_only >= 145, "{table}: {heap_only} of 150");
     }
 }

@@ -48,6 +48,19 @@ fn template() -> &'static str {
     })
 }
 
+/// A cluster that the test may break, and where nobody else has a snapshot open; and a database with the schema.
+pub(crate) async fn cluster_of_its_own(
+    start: impl FnOnce() -> TestCluster + Send + 'static,
+) -> (&'static TestCluster, String) {
+    let started = tokio::task::spawn_blocking(|| {
+        let cluster: &'static TestCluster = Box::leak(Box::new(start()));
+        let database = cluster.create_database(None);
+        migrate(cluster.owner_url(&database));
+        (cluster, database)
+    });
+    started.await.unwrap()
+}
+
 /// Applies the schema, from within any runtime or none.
 pub(crate) fn migrate(owner_url: String) {
     let migrated = std::thread::spawn(move || {
