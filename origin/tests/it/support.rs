@@ -32,6 +32,8 @@ pub(crate) struct TestApp {
     pub(crate) database: String,
     pub(crate) state: AppState,
     cluster: &'static TestCluster,
+    /// Whether the database goes with this; one of a cluster of its own goes with that.
+    drops_database: bool,
     client: Client<HttpConnector, Full<Bytes>>,
     end: Option<oneshot::Sender<()>>,
     served: Option<JoinHandle<anyhow::Result<()>>>,
@@ -120,7 +122,9 @@ impl TestApp {
         })
         .await
         .unwrap();
-        Self::start_on(cluster, database, fixtures, settings).await
+        let mut app = Self::start_on(cluster, database, fixtures, settings).await;
+        app.drops_database = true;
+        app
     }
 
     /// The same, over a database that is there.
@@ -160,6 +164,7 @@ impl TestApp {
             database,
             state,
             cluster,
+            drops_database: false,
             client: Client::builder(TokioExecutor::new()).build_http(),
             end: Some(end),
             served: Some(served),
@@ -309,7 +314,7 @@ impl TestApp {
 impl Drop for TestApp {
     fn drop(&mut self) {
         self.begin_end();
-        if !std::thread::panicking() {
+        if self.drops_database && !std::thread::panicking() {
             let (cluster, database) = (self.cluster, self.database.clone());
             // Not waited for: the cluster goes with the process anyhow.
             std::thread::spawn(move || cluster.drop_database(&database));
