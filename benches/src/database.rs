@@ -1,7 +1,9 @@
 //! What the measurements ask of a loaded database: which ids there are, and which of them are special.
 
 use anyhow::{Context, Result};
-use sqlx::{Connection as _, PgConnection};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+
+use crate::writes::Last;
 
 /// A connection as the owner, with the settings that the origin's connections have.
 ///
@@ -45,19 +47,40 @@ pub async fn last_review(conn: &mut PgConnection) -> Result<u32> {
     last(conn, "select max(id) from shop.reviews").await
 }
 
+/// The largest id of each kind.
+///
+/// # Errors
+/// Something is missing.
+pub async fn last_ids(conn: &mut PgConnection) -> Result<Last> {
+    Ok(Last {
+        product: last_product(conn).await?,
+        sku: last(conn, "select max(id) from shop.skus").await?,
+        review: last_review(conn).await?,
+        question: last_question(conn).await?,
+        answer: last(conn, "select max(id) from shop.answers").await?,
+    })
+}
+
 async fn last(conn: &mut PgConnection, sql: &'static str) -> Result<u32> {
     let id: Option<i32> = sqlx::query_scalar(sql).fetch_one(conn).await?;
     Ok(id.context("the database is empty")?.cast_unsigned())
 }
 
-/// The products with the most reviews, which are mostly those with the most questions too.
+/// The products with the most rows in a table of the shop.
 ///
 /// # Errors
-/// The database does not answer.
-pub async fn fattest_products(conn: &mut PgConnection, count: usize) -> Result<Vec<i32>> {
-    let sql = "select product_id from shop.reviews group by 1 order by count(*) desc, 1 limit $1";
+/// No such table.
+pub async fn fattest_products(
+    conn: &mut PgConnection,
+    table: &'static str,
+    count: usize,
+) -> Result<Vec<i32>> {
+    let sql = format!(
+        "select product_id from shop.{table} group by 1 order by count(*) desc, 1 limit $1"
+    );
     let limit = i64::try_from(count)?;
-    Ok(sqlx::query_scalar(sql).bind(limit).fetch_all(conn).await?)
+    let query = sqlx::query_scalar(AssertSqlSafe(sql)).bind(limit);
+    Ok(query.fetch_all(conn).await?)
 }
 
 /// The questions with the most answers.

@@ -29,4 +29,5 @@ pub mod statement;
 pub mod timeline;
 pub mod verdict;
 pub mod writers;
+pub mod writes;
 pub mod zipf;

@@ -105,7 +105,7 @@ pub struct Config {
     pub in_flight_max: u32,
 
     /// Bytes of request bodies held in memory at a time; more are refused with 503 at once.
-    #[arg(long, env = "ORIGIN_BODY_BYTES_MAX", default_value_t = 16 * 1024 * 1024, value_parser = clap::value_parser!(u32).range(1_048_576..=1_073_741_824))]
+    #[arg(long, env = "ORIGIN_BODY_BYTES_MAX", default_value_t = 8 * 1024 * 1024, value_parser = clap::value_parser!(u32).range(1_048_576..=1_073_741_824))]
     pub body_bytes_max: u32,
 
     /// Connections from gateways at a time; one more is answered 503 once, and closed.

@@ -153,6 +153,7 @@ impl Database {
                 connect::config(url.options(), timeout),
                 tls::tls(url.options())?,
                 config.pool_settings(config.read_connections),
+                Arc::clone(metrics),
             ))
         };
         let lineage = Arc::new(Lineage::new());

@@ -216,7 +216,7 @@ impl Metrics {
         let seconds = latencies(
             &registry,
             "origin_statement_duration_seconds",
-            "From sending a statement to its commit",
+            "From sending a statement to its answer, which for a write follows its commit",
             &["statement"],
         )?;
         let pools = gauges(

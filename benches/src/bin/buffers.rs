@@ -1,5 +1,7 @@
-//! Buffers and time of every hot read at the size of the loaded data, statement by statement, without the origin.
+//! Buffers and time of every statement of a request at the size of the loaded data, without the origin. Writes are
+//! rolled back.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -10,6 +12,7 @@ use benches::explain::{Prepared, Touched};
 use benches::report::{keep, or_dash, quantile};
 use benches::running::Running;
 use benches::verdict::Verdicts;
+use benches::writes::{Last, WRITES, Write};
 use benches::{database, statement};
 use clap::{Parser, ValueEnum};
 use sqlx::PgConnection;
@@ -62,6 +65,8 @@ struct Read {
     /// The one that the origin runs for the fattest, if that is another.
     ranked: Option<&'static str>,
     aims: [u64; 3],
+    /// The fattest have the most rows of this table.
+    of: &'static str,
     subject: Subject,
 }
 
@@ -79,35 +84,58 @@ enum Subject {
 const SETS: [&str; 3] = ["random", "fattest", "last tenth"];
 
 const READS: [Read; 9] = [
-    read("product", "products.get", [8; 3], Subject::Product),
-    read("styles", "products.styles", [16; 3], Subject::Product),
-    read("related", "products.related", [8; 3], Subject::Product),
+    read(
+        "product",
+        "products.get",
+        [8; 3],
+        "features",
+        Subject::Product,
+    ),
+    read(
+        "styles",
+        "products.styles",
+        [16; 3],
+        "skus",
+        Subject::Product,
+    ),
+    read(
+        "related",
+        "products.related",
+        [8; 3],
+        "related",
+        Subject::Product,
+    ),
     ranked(
         "reviews, relevant",
         ["reviews.list_relevant", "reviews.list_ranked_relevant"],
         [8, 52, 8],
+        "reviews",
     ),
     ranked(
         "reviews, newest",
         ["reviews.list_newest", "reviews.list_ranked_newest"],
         [8, 52, 8],
+        "reviews",
     ),
     ranked(
         "reviews, helpful",
         ["reviews.list_helpful", "reviews.list_ranked_helpful"],
         [8, 52, 8],
+        "reviews",
     ),
-    read("meta", "reviews.meta", [4; 3], Subject::Product),
+    read("meta", "reviews.meta", [4; 3], "reviews", Subject::Product),
     ranked(
         "questions",
         ["questions.list", "questions.list_ranked"],
         [16, 80, 16],
+        "questions",
     ),
     // A question's answers are sorted whole: the largest has 3,486.
     read(
         "answers",
         "answers.list",
         [12, 200, 12],
+        "answers",
         Subject::QuestionPage,
     ),
 ];
@@ -116,6 +144,7 @@ const fn read(
     label: &'static str,
     statement: &'static str,
     aims: [u64; 3],
+    of: &'static str,
     subject: Subject,
 ) -> Read {
     Read {
@@ -123,16 +152,23 @@ const fn read(
         statement,
         ranked: None,
         aims,
+        of,
         subject,
     }
 }
 
-const fn ranked(label: &'static str, statements: [&'static str; 2], aims: [u64; 3]) -> Read {
+const fn ranked(
+    label: &'static str,
+    statements: [&'static str; 2],
+    aims: [u64; 3],
+    of: &'static str,
+) -> Read {
     Read {
         label,
         statement: statements[0],
         ranked: Some(statements[1]),
         aims,
+        of,
         subject: Subject::ProductPage,
     }
 }
@@ -140,22 +176,41 @@ const fn ranked(label: &'static str, statements: [&'static str; 2], aims: [u64; 
 /// The ids that reads are measured on, of which no two reads get the same.
 struct Ids {
     dice: Dice,
-    last_product: u32,
-    last_question: u32,
-    fattest_products: Vec<i32>,
-    fattest_questions: Vec<i32>,
+    last: Last,
+    /// By table.
+    fattest: BTreeMap<&'static str, Vec<i32>>,
 }
 
 impl Ids {
-    fn take(&mut self, set: &str, subject: Subject, count: usize) -> Vec<i32> {
-        let (last, fattest) = match subject {
-            Subject::QuestionPage => (self.last_question, &mut self.fattest_questions),
-            Subject::Product | Subject::ProductPage => {
-                (self.last_product, &mut self.fattest_products)
-            }
+    async fn new(conn: &mut PgConnection, seed: u64) -> Result<Self> {
+        let mut fattest = BTreeMap::new();
+        for read in &READS {
+            let ids = match read.subject {
+                Subject::QuestionPage => database::fattest_questions(conn, FATTEST).await?,
+                _ if fattest.contains_key(read.of) => continue,
+                _ => database::fattest_products(conn, read.of, FATTEST * READS.len()).await?,
+            };
+            fattest.insert(read.of, ids);
+        }
+        Ok(Self {
+            dice: Dice::new(seed),
+            last: database::last_ids(conn).await?,
+            fattest,
+        })
+    }
+
+    fn take(&mut self, set: &str, read: &Read, count: usize) -> Vec<i32> {
+        let last = match read.subject {
+            Subject::QuestionPage => self.last.question,
+            Subject::Product | Subject::ProductPage => self.last.product,
         };
         let min = match set {
-            "fattest" => return fattest.drain(..FATTEST.min(fattest.len())).collect(),
+            "fattest" => {
+                let fattest = self.fattest.get_mut(read.of);
+                return fattest.map_or_else(Vec::new, |ids| {
+                    ids.drain(..FATTEST.min(ids.len())).collect()
+                });
+            }
             "last tenth" => last - last / 10,
             _ => 1,
         };
@@ -183,23 +238,20 @@ async fn main() -> Result<ExitCode> {
         (None, None) => bail!("neither --owner-url nor --endpoints"),
     };
     let mut conn = database::connect(&owner_url).await?;
-    let last = database::last_product(&mut conn).await?;
-    let mut ids = Ids {
-        dice: Dice::new(arguments.seed),
-        last_product: last,
-        last_question: database::last_question(&mut conn).await?,
-        fattest_products: database::fattest_products(&mut conn, FATTEST * READS.len()).await?,
-        fattest_questions: database::fattest_questions(&mut conn, FATTEST).await?,
-    };
+    let mut ids = Ids::new(&mut conn, arguments.seed).await?;
+    let last = ids.last.product;
     let mut measured = Vec::new();
     for read in &READS {
         for (set, aim) in SETS.into_iter().zip(read.aims) {
-            let ids = ids.take(set, read.subject, arguments.products);
+            let ids = ids.take(set, read, arguments.products);
             ensure!(!ids.is_empty(), "nothing to read: {set}");
             measured.push(measure_read(&mut conn, read, set, aim, &ids).await?);
         }
     }
     measured.extend(measure_catalogue(&mut conn, i64::from(last)).await?);
+    for write in &WRITES {
+        measured.push(measure_write(&mut conn, write, &mut ids, arguments.products).await?);
+    }
     let table = table(&measured);
     println!("{last} products\n\n{table}");
     let mut verdicts = Verdicts::default();
@@ -279,6 +331,33 @@ async fn measure_catalogue(conn: &mut PgConnection, last: i64) -> Result<Vec<Mea
     Ok(measured)
 }
 
+/// Each execution has ids of its own: what a write changes, it changes once.
+async fn measure_write(
+    conn: &mut PgConnection,
+    write: &Write,
+    ids: &mut Ids,
+    count: usize,
+) -> Result<Measured> {
+    let prepared = Prepared::new(conn, statement::text(write.statement)?).await?;
+    let last = ids.last;
+    let mut executions = Vec::with_capacity(count);
+    for number in 0..=count {
+        let arguments = write.draw(&mut ids.dice, last, false);
+        let first = prepared.write(conn, &arguments).await?;
+        let warm = prepared.write(conn, &arguments).await?;
+        // With the first one the session learns about the tables.
+        if number > 0 {
+            executions.push((number as i64, first, warm));
+        }
+    }
+    Ok(Measured {
+        read: write.label,
+        set: "random",
+        aim: None,
+        executions,
+    })
+}
+
 impl Measured {
     fn quantile(&self, at: f64, figure: impl Fn(&(i64, Touched, Touched)) -> f64) -> Option<f64> {
         let figures: Vec<f64> = self.executions.iter().map(figure).collect();
@@ -292,8 +371,8 @@ impl Measured {
 
 fn table(measured: &[Measured]) -> String {
     let mut table = String::from(
-        "| read | for | executions | buffers, median | max | aim of the median | read from outside at first touch, median | max | median ms | p99 ms |\n\
-         |---|---|---:|---:|---:|---:|---:|---:|---:|---:|\n",
+        "| statement of | for | executions | buffers warm, median | max | aim of the median | buffers at first touch, median | of them from outside, median | max | median ms | p99 ms |\n\
+         |---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n",
     );
     for one in measured {
         let whole = |figure: Option<f64>| or_dash(figure.map(|figure| format!("{figure:.0}")));
@@ -304,13 +383,14 @@ fn table(measured: &[Measured]) -> String {
         let outside = |at| one.quantile(at, |(_, first, _)| first.read as f64);
         let _ = writeln!(
             table,
-            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
             one.read,
             one.set,
             one.executions.len(),
             whole(one.warm_median()),
             whole(one.quantile(1.0, |(.., warm)| warm.buffers() as f64)),
             or_dash(one.aim),
+            whole(one.quantile(0.5, |(_, first, _)| first.buffers() as f64)),
             whole(outside(0.5)),
             whole(outside(1.0)),
             ms(0.5),

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow, ensure};
 use benches::database;
 use benches::dice::Dice;
-use benches::load::{get, put};
+use benches::load::{get, post, put};
 use benches::origin_process::Origin;
 use benches::paced::{self, Outcome, Pace, Request, sleep_until};
 use benches::program::resident_bytes;
@@ -20,6 +20,7 @@ use benches::running::Running;
 use benches::timeline;
 use benches::verdict::Verdicts;
 use benches::writers::review;
+use benches::writes::Last;
 use clap::Parser;
 
 const RESIDENT_MIB_MAX: f64 = 60.0;
@@ -62,69 +63,111 @@ struct Arguments {
     origin: Vec<OsString>,
 }
 
-/// What the ids are drawn from.
-#[derive(Clone, Copy)]
-struct Ids {
-    last_product: u32,
-    last_question: u32,
-    last_review: u32,
-}
-
 /// What is asked of the origin, and the request for it with ids drawn at random.
-type Endpoint = (&'static str, fn(&mut Dice, Ids) -> Vec<u8>);
+type Endpoint = (&'static str, fn(&mut Dice, Last) -> Vec<u8>);
 
-const ENDPOINTS: [Endpoint; 13] = [
+const ENDPOINTS: [Endpoint; 23] = [
     ("GET /products/{id}", |dice, ids| {
-        get(&format!("/products/{}", ids.product(dice)))
+        get(&format!("/products/{}", product(dice, ids)))
     }),
     ("GET /products/{id}/styles", |dice, ids| {
-        get(&format!("/products/{}/styles", ids.product(dice)))
+        get(&format!("/products/{}/styles", product(dice, ids)))
     }),
     ("GET /products/{id}/related", |dice, ids| {
-        get(&format!("/products/{}/related", ids.product(dice)))
+        get(&format!("/products/{}/related", product(dice, ids)))
     }),
     ("GET /reviews", |dice, ids| {
-        get(&format!("/reviews?product_id={}", ids.product(dice)))
+        get(&format!("/reviews?product_id={}", product(dice, ids)))
     }),
     ("GET /reviews?sort=newest", |dice, ids| {
-        let product = ids.product(dice);
+        let product = product(dice, ids);
         get(&format!("/reviews?product_id={product}&sort=newest"))
     }),
     ("GET /reviews?sort=helpful", |dice, ids| {
-        let product = ids.product(dice);
+        let product = product(dice, ids);
         get(&format!("/reviews?product_id={product}&sort=helpful"))
     }),
     ("GET /reviews/meta", |dice, ids| {
-        get(&format!("/reviews/meta?product_id={}", ids.product(dice)))
+        get(&format!("/reviews/meta?product_id={}", product(dice, ids)))
     }),
     ("GET /qa/questions", |dice, ids| {
-        get(&format!("/qa/questions?product_id={}", ids.product(dice)))
+        get(&format!("/qa/questions?product_id={}", product(dice, ids)))
     }),
     ("GET /qa/questions/{id}/answers", |dice, ids| {
-        let question = dice.between(1, ids.last_question);
+        let question = dice.between(1, ids.question);
         get(&format!("/qa/questions/{question}/answers"))
     }),
     ("GET /products", |_, _| get("/products")),
     ("GET /products?page={random}", |dice, ids| {
-        let page = dice.between(1, ids.last_product.div_ceil(5));
+        let page = dice.between(1, ids.product.div_ceil(5));
         get(&format!("/products?page={page}"))
     }),
+    ("GET /cart", |dice, _| {
+        get(&format!("/cart?user_token={}", cart(dice)))
+    }),
     ("PUT /reviews/{id}/helpful", |dice, ids| {
-        let id = dice.between(1, ids.last_review);
+        let id = dice.between(1, ids.review);
         put(&format!("/reviews/{id}/helpful"))
+    }),
+    ("PUT /reviews/{id}/report", |dice, ids| {
+        let id = dice.between(1, ids.review);
+        put(&format!("/reviews/{id}/report"))
+    }),
+    ("PUT /qa/questions/{id}/helpful", |dice, ids| {
+        let id = dice.between(1, ids.question);
+        put(&format!("/qa/questions/{id}/helpful"))
+    }),
+    ("PUT /qa/questions/{id}/report", |dice, ids| {
+        let id = dice.between(1, ids.question);
+        put(&format!("/qa/questions/{id}/report"))
+    }),
+    ("PUT /qa/answers/{id}/helpful", |dice, ids| {
+        let id = dice.between(1, ids.answer);
+        put(&format!("/qa/answers/{id}/helpful"))
+    }),
+    ("PUT /qa/answers/{id}/report", |dice, ids| {
+        let id = dice.between(1, ids.answer);
+        put(&format!("/qa/answers/{id}/report"))
     }),
     ("POST /reviews", |dice, ids| {
         let number = dice.between(1, u32::MAX - 1);
-        review(ids.product(dice), &format!("latency-{number}"), "")
+        review(product(dice, ids), &format!("latency-{number}"), "")
+    }),
+    ("POST /qa/questions", |dice, ids| {
+        let product = product(dice, ids);
+        let json = format!(
+            "{{\"product_id\":{product},\"body\":\"Does it shrink?\",\"name\":\"measured\",\"email\":\"m@example.com\"}}"
+        );
+        post("/qa/questions", &json)
+    }),
+    ("POST /qa/questions/{id}/answers", |dice, ids| {
+        let question = dice.between(1, ids.question);
+        let json = "{\"body\":\"It does not.\",\"name\":\"measured\",\"email\":\"m@example.com\",\
+                    \"photos\":[\"https://photos.example.com/a.jpg\"]}";
+        post(&format!("/qa/questions/{question}/answers"), json)
+    }),
+    ("POST /cart", |dice, ids| {
+        let sku = dice.between(1, ids.sku);
+        let json = format!("{{\"sku_id\":{sku},\"user_token\":\"{}\"}}", cart(dice));
+        post("/cart", &json)
+    }),
+    ("POST /interactions", |_, _| {
+        post(
+            "/interactions",
+            "{\"element\":\"button\",\"widget\":\"reviews\",\"time\":\"2026-11-21T12:00:00Z\"}",
+        )
     }),
 ];
 /// The last ones of them.
-const WRITES: usize = 2;
+const WRITES: usize = 11;
 
-impl Ids {
-    fn product(self, dice: &mut Dice) -> u32 {
-        dice.between(1, self.last_product)
-    }
+fn product(dice: &mut Dice, ids: Last) -> u32 {
+    dice.between(1, ids.product)
+}
+
+/// The token of a cart, of which there are some hundreds.
+fn cart(dice: &mut Dice) -> String {
+    format!("measured-cart-{}", dice.between(1, 500))
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -133,17 +176,13 @@ async fn main() -> Result<ExitCode> {
     let running =
         Running::existing_or_up(arguments.endpoints.as_deref(), arguments.products).await?;
     let mut conn = database::connect(running.owner_url()?).await?;
-    let ids = Ids {
-        last_product: database::last_product(&mut conn).await?,
-        last_question: database::last_question(&mut conn).await?,
-        last_review: database::last_review(&mut conn).await?,
-    };
+    let ids = database::last_ids(&mut conn).await?;
     let logs = tempfile::tempdir()?;
     let log = logs.path().join("origin.log");
     let mut origin = Origin::start(running.database_url()?, &log, &arguments.origin)?;
     let writes = if arguments.no_writes { WRITES } else { 0 };
     let endpoints = &ENDPOINTS[..ENDPOINTS.len() - writes];
-    println!("{} products\n", ids.last_product);
+    println!("{} products\n", ids.product);
     let (latencies, outcomes) = measure_latency(&arguments, &origin, endpoints, ids)?;
     let mut verdicts = Verdicts::default();
     let memory = measure_memory(&arguments, &origin, ids, &mut verdicts)?;
@@ -153,7 +192,7 @@ async fn main() -> Result<ExitCode> {
         let raw = timeline::raw(&outcomes, &names);
         let summary = format!(
             "{} products\n\n{latencies}\n{memory}\n{}",
-            ids.last_product,
+            ids.product,
             verdicts.text()
         );
         let dir = keep(dir, &[("raw.csv", &raw), ("summary.md", &summary)])?;
@@ -165,7 +204,7 @@ async fn main() -> Result<ExitCode> {
 /// The requests of one endpoint: other ids in each run, the same ones in each run of one seed.
 fn requests(
     endpoints: &[Endpoint],
-    ids: Ids,
+    ids: Last,
     seed: u64,
 ) -> impl Fn(u64) -> Request + Sync + use<'_> {
     move |number| {
@@ -182,7 +221,7 @@ fn measure_latency(
     arguments: &Arguments,
     origin: &Origin,
     endpoints: &[Endpoint],
-    ids: Ids,
+    ids: Last,
 ) -> Result<(String, Vec<Outcome>)> {
     let mut table = String::from(
         "| endpoint | requests | failed | p50 ms | p99 ms | max ms |\n|---|---:|---:|---:|---:|---:|\n",
@@ -206,10 +245,10 @@ fn measure_latency(
         let outcomes = paced::run(counted, Instant::now(), &requests(one, ids, seed + 1))?;
         let ms: Vec<f64> = outcomes.iter().map(Outcome::ms).collect();
         let at = |q| or_dash(quantile(&ms, q).map(|ms| format!("{ms:.2}")));
-        // An id that was left out is answered 404: that is an answer.
+        // An id that was left out is answered 404 or, in a body, 422: that is an answer.
         let failed = outcomes
             .iter()
-            .filter(|one| !one.is_good() && one.status() != 404)
+            .filter(|one| !one.is_good() && ![404, 422].contains(&one.status()))
             .count();
         let row = format!(
             "| {} | {} | {failed} | {} | {} | {} |",
@@ -230,7 +269,7 @@ fn measure_latency(
 fn measure_memory(
     arguments: &Arguments,
     origin: &Origin,
-    ids: Ids,
+    ids: Last,
     verdicts: &mut Verdicts,
 ) -> Result<String> {
     let reads = &ENDPOINTS[..ENDPOINTS.len() - WRITES];

@@ -39,6 +39,7 @@ macro_rules! sql_files {
 pub const MIGRATIONS: &[SqlFile] = sql_files![
     "migrations/20261121000001_service.sql",
     "migrations/20261121000002_loads_changes.sql",
+    "migrations/20261121000003_interactions.sql",
 ];
 
 /// The outbox, applied each time.

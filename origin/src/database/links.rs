@@ -35,7 +35,10 @@ use super::{
     pool::Settings,
     replica::{Lag, REPLICA_SHARE, Refusal},
 };
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    metrics::Metrics,
+};
 
 /// Reads that a connection carries before the next one is used.
 const DEPTH: usize = 32;
@@ -62,6 +65,7 @@ struct Shared {
     opened: Notify,
     /// What a replica has not replayed.
     lag: Lag,
+    metrics: Arc<Metrics>,
 }
 
 impl std::fmt::Debug for Links {
@@ -81,6 +85,7 @@ impl Links {
         config: tokio_postgres::Config,
         tls: MakeRustlsConnect,
         settings: Settings,
+        metrics: Arc<Metrics>,
     ) -> Self {
         let shared = Arc::new(Shared {
             part,
@@ -94,6 +99,7 @@ impl Links {
             missing: Notify::new(),
             opened: Notify::new(),
             lag: Lag::default(),
+            metrics,
         });
         tokio::spawn(keeper::keep(Arc::clone(&shared)));
         Self { shared }
@@ -159,7 +165,9 @@ impl Links {
         }
         let place = link.enter().ok_or(Refusal::Busy)?;
         let patience = shared.settings.statement_deadline / REPLICA_SHARE;
+        let sent = Instant::now();
         let answered = timeout(patience, place.rows_after(position, statement, arguments)).await;
+        shared.observe(statement, sent);
         match answered.map_err(|_| Refusal::Silent)? {
             // The primary will say the same.
             Ok((Replay::Done, rows)) => rows.ok_or(Refusal::Failed),
@@ -226,7 +234,9 @@ impl Shared {
         deadline: Instant,
     ) -> Result<Outcome<Option<Vec<Row>>>> {
         let link = Arc::clone(place.link());
+        let sent = Instant::now();
         let answered = timeout_at(deadline.into(), place.rows(statement, arguments)).await;
+        self.observe(statement, sent);
         answered.map_err(|_| {
             // One of many on this connection may be slow; a server that answers none of them has stopped.
             if link.is_silent_for(self.settings.statement_deadline) {
@@ -235,6 +245,11 @@ impl Shared {
             }
             Error::Unavailable("statement deadline passed".into())
         })
+    }
+
+    fn observe(&self, statement: &Statement, sent: Instant) {
+        let seconds = sent.elapsed().as_secs_f64();
+        self.metrics.statement(statement.name).observe(seconds);
     }
 
     /// A place on the best connection; waits a short time for a connection if there is none.

@@ -34,7 +34,8 @@ pub async fn remove_expired_keys(conn: &mut Conn, rows_max: i64) -> Result<i64> 
     Ok(removed.unwrap_or(0))
 }
 
-/// The rows with the lowest ids are the oldest: the statement looks at no others.
+/// The rows with the lowest ids are the oldest: the statement looks at no others, and locks only what it removes. Of two
+/// origins that remove the same rows the later one waits a moment, and removes none.
 static REMOVE_INTERACTIONS: Statement = Statement::new(
     "maintenance.remove_interactions",
     "with oldest as materialized (
@@ -42,7 +43,6 @@ static REMOVE_INTERACTIONS: Statement = Statement::new(
          from service.interactions i
         order by i.id
         limit $2
-          for update skip locked
      ),
      removed as (
        delete from service.interactions i

@@ -6,6 +6,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
+use futures_util::future::join_all;
 use serde_json::Value;
 use stack::TestCluster;
 
@@ -34,10 +35,8 @@ impl Drop for Program {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn each_request_is_one_line_with_its_id_and_no_secret() {
-    let app = TestApp::start(&[fixture::REVIEWS_WITH_TIES]).await;
-    let url = TestCluster::shared().app_url(&app.database);
+/// The program over this database, where it listens, and the rest of its log.
+fn start(url: &str, level: &str) -> (Program, SocketAddr, impl Iterator<Item = String> + use<>) {
     let mut program = Program(
         origin()
             .args([
@@ -46,7 +45,7 @@ async fn each_request_is_one_line_with_its_id_and_no_secret() {
                 "--private=127.0.0.1:0",
                 "--allow-unsafe-durability",
             ])
-            .args(["--database-url", &url])
+            .args(["--database-url", url, "--log", level])
             .spawn()
             .unwrap(),
     );
@@ -55,9 +54,22 @@ async fn each_request_is_one_line_with_its_id_and_no_secret() {
         .map(|line| line.unwrap());
     let listening = lines.find(|line| line.contains("listening")).unwrap();
     let listening: Value = serde_json::from_str(&listening).unwrap();
-    let address = listening["public"].as_str().unwrap().parse().unwrap();
     assert_eq!(listening["release"].as_str().unwrap().len(), 12);
+    let address = listening["public"].as_str().unwrap().parse().unwrap();
+    (program, address, lines)
+}
 
+#[tokio::test(flavor = "multi_thread")]
+async fn each_request_is_one_line_with_its_id_and_no_secret_at_any_level() {
+    let app = TestApp::start(&[fixture::REVIEWS_WITH_TIES]).await;
+    let url = TestCluster::shared().app_url(&app.database);
+    for level in ["info", "trace"] {
+        assert_logged(&url, level).await;
+    }
+}
+
+async fn assert_logged(url: &str, level: &str) {
+    let (mut program, address, lines) = start(url, level);
     let body = r#"{"product_id":2,"rating":5,"body":"PLANTED-BODY","recommend":true,"name":"PLANTED-NAME","email":"planted@example.com"}"#;
     let mut raw = Raw::connect(address).await;
     for request in [
@@ -95,6 +107,50 @@ async fn each_request_is_one_line_with_its_id_and_no_secret() {
     assert_eq!(requests[1]["response.status"], 201);
     assert!(requests[1]["took_us"].as_u64().unwrap() > 0);
     assert_eq!(requests[2]["request.route"], "none");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fifty_bodies_of_ten_megabytes_at_once_are_refused_and_take_little_memory() {
+    let app = TestApp::start(&[fixture::REVIEWS_WITH_TIES]).await;
+    let url = TestCluster::shared().app_url(&app.database);
+    let (program, address, lines) = start(&url, "info");
+    // Somebody reads what it says.
+    std::thread::spawn(move || lines.for_each(drop));
+    let most_resident_kib = || {
+        let path = format!("/proc/{}/status", program.0.id());
+        let status = std::fs::read_to_string(path).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+        let kib = line.and_then(|line| line.split_whitespace().nth(1));
+        kib.unwrap().parse::<u64>().unwrap()
+    };
+    let mut first = Raw::connect(address).await;
+    first.send("GET /cart HTTP/1.1\r\nhost: o\r\n\r\n").await;
+    assert_eq!(first.answer().await.status, 200);
+    let before = most_resident_kib();
+    let body = bytes::Bytes::from(vec![b' '; 10_000_000]);
+    let sent = (0..50).map(|number| {
+        let body = body.clone();
+        tokio::spawn(async move {
+            let framing = if number % 2 == 0 {
+                format!("content-length: {}\r\n\r\n", body.len())
+            } else {
+                format!("transfer-encoding: chunked\r\n\r\n{:x}\r\n", body.len())
+            };
+            let mut raw = Raw::connect(address).await;
+            raw.send(format!("POST /reviews HTTP/1.1\r\nhost: o\r\n{framing}"))
+                .await;
+            raw.send(body).await;
+            (number, raw.answer().await.status.as_u16())
+        })
+    });
+    for answered in join_all(sent).await {
+        let (number, status) = answered.unwrap();
+        // One whose size is not announced may also meet that there is no memory for more bodies.
+        let is_refused = status == 413 || (number % 2 == 1 && status == 503);
+        assert!(is_refused, "{number}: {status}");
+    }
+    let grown = most_resident_kib() - before;
+    assert!(grown < 20 << 10, "{grown} KiB");
 }
 
 /// Asks a program to end, as a supervisor does.

@@ -172,6 +172,61 @@ async fn every_route_answers_its_sample_with_its_status_and_policy() {
     }
 }
 
+/// Statements that the origin has sent for requests.
+async fn statements_sent(app: &TestApp) -> f64 {
+    let metrics = app.get_private("/metrics").await;
+    let metrics = metrics.text();
+    let counts = metrics.lines().filter_map(|line| {
+        let count = line.strip_prefix("origin_statement_duration_seconds_count{statement=")?;
+        // Of the tasks in the background.
+        let is_of_request = ![
+            "\"health.",
+            "\"database.",
+            "\"maintenance.",
+            "\"ranked.",
+            "\"tail.",
+        ]
+        .iter()
+        .any(|prefix| count.starts_with(prefix));
+        let (_, count) = count.rsplit_once(' ').filter(|_| is_of_request)?;
+        Some(count.parse::<f64>().unwrap())
+    });
+    counts.sum()
+}
+
+#[tokio::test]
+async fn a_request_is_one_statement_at_most_and_so_is_a_replay() {
+    let app = TestApp::start(&[
+        fixture::REVIEWS_WITH_TIES,
+        fixture::QUESTIONS_WITH_ANSWERS,
+        ONE_SKU,
+    ])
+    .await;
+    for sample in SAMPLES {
+        let body = sample
+            .body
+            .map_or_else(String::new, |body| body().to_string());
+        let key = [
+            ("idempotency-key", "0123456789abcdef"),
+            ("authorization", "Bearer a-token-of-some-length"),
+        ];
+        for fields in [&[][..], &key, &key] {
+            let before = statements_sent(&app).await;
+            app.send(sample.method, sample.path, fields, body.clone())
+                .await;
+            let sent = statements_sent(&app).await - before;
+            // A cart that nobody has named is empty without being looked up.
+            let at_least = f64::from(u8::from(sample.path != "/cart" || sample.method != "GET"));
+            assert!(
+                (at_least..=1.0).contains(&sent),
+                "{} {} {fields:?}: {sent}",
+                sample.method,
+                sample.path
+            );
+        }
+    }
+}
+
 #[test]
 fn no_route_is_without_a_sample() {
     let routes: BTreeSet<_> = origin::routes::all()
