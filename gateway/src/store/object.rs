@@ -180,9 +180,10 @@ impl Object {
         }
     }
 
-    /// The same entry with other fields, after a validation.
+    /// The same entry with other fields and groups, after a validation.
     pub(super) fn with(&self, renewed: Renewed, body: Body, charge: Charge) -> Self {
         let encodings = self.encodings.clone().unwrap_or_default();
+        let same_tags = renewed.tags[..] == self.tags[..];
         Self {
             id: self.id,
             key: Arc::clone(&self.key),
@@ -190,7 +191,11 @@ impl Object {
             head: renewed.head,
             freshness: renewed.freshness,
             expired: OnceLock::new(),
-            tags: Arc::clone(&self.tags),
+            tags: if same_tags {
+                Arc::clone(&self.tags)
+            } else {
+                renewed.tags.into()
+            },
             body,
             encodings: renewed.encodable.then_some(encodings),
             heads: Mutex::default(),
