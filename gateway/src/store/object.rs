@@ -8,13 +8,12 @@ use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use parking_lot::Mutex;
 
-use super::encoded::{Encoded, Encodings};
+use super::encoded::{Encodings, Prepared};
 use super::fill::Fill;
 use super::ledger::Charge;
 use super::{NewFill, Renewed};
 use crate::policy::freshness::Left;
 use crate::policy::key::Key;
-use crate::policy::vary::Coding;
 use crate::purge::Sequence;
 
 /// What tells the variants of one key apart: a hash over the request fields that `Vary` names.
@@ -149,8 +148,8 @@ pub struct Object {
     pub body: Body,
     /// What was made of the body for other codings; none where that is not allowed.
     pub(super) encodings: Option<Arc<Encodings>>,
-    /// Heads prepared for a write, by coding; new ones after a validation, as the fields are.
-    pub(super) heads: Mutex<Vec<(Coding, Encoded)>>,
+    /// Heads prepared for a write, one for each coding; new ones after a validation, as the fields are.
+    pub(super) heads: Mutex<Vec<Prepared>>,
     charge: Charge,
 }
 
@@ -229,7 +228,7 @@ impl Object {
     pub fn cost(&self) -> usize {
         let encoded = self.encodings.as_ref().map_or(0, |made| made.cost());
         let heads = self.heads.lock();
-        let heads: usize = heads.iter().map(|(_, head)| head.charge.bytes()).sum();
+        let heads: usize = heads.iter().map(Prepared::cost).sum();
         self.charge.bytes() + encoded + heads
     }
 
