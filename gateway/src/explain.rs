@@ -18,10 +18,11 @@ use crate::policy::groups::{CACHE_GROUPS, CACHE_TAG, SURROGATE_KEY};
 use crate::policy::key::Key;
 use crate::policy::route::Target;
 use crate::policy::source;
+use crate::policy::stale::{self, Failure};
 use crate::purge::{Cause, Journal, Mode, Sequence};
 use crate::refusals::Refusals;
 use crate::site::{BadUrl, Named, Site};
-use crate::store::{Inspected, Store};
+use crate::store::{Freshness, Inspected, Store};
 
 /// Hosts on which a path is explained at most.
 const HOSTS_MAX: usize = 256;
@@ -50,6 +51,8 @@ pub struct Sources<'a> {
     pub refusals: &'a Refusals,
     /// Targeted fields (RFC 9213).
     pub targeted: &'a [HeaderName],
+    /// How long what is stale is used while no origin can be reached, where the origin named no bound.
+    pub stale_if_unreachable: Duration,
     /// What is known of the data, if the stream of changes is followed.
     pub coherence: Option<&'a Coherence>,
 }
@@ -168,8 +171,10 @@ pub struct EntryExplained {
     pub fresh_seconds: i64,
     /// Seconds left of the window in which it is used while the origin is asked.
     pub stale_while_revalidate_seconds: u64,
-    /// Seconds left of the window in which it is used if the origin fails.
+    /// Seconds left of the window in which it is used if the origin answers with an error.
     pub stale_if_error_seconds: u64,
+    /// Seconds left of the window in which it is used if no answer is to be had.
+    pub stale_if_unreachable_seconds: u64,
     /// Whether it is never used stale on a client's wish.
     pub must_revalidate: bool,
     /// The number of the soft purge that made it stale.
@@ -355,6 +360,15 @@ fn explain_entry(entry: &Inspected, newest: &Inspected, view: &View<'_>) -> Entr
         Left::Stale(by) => (-seconds(by), by),
     };
     let rest = |window: Duration| window.saturating_sub(stale_for).as_secs();
+    let if_failed = |failure| {
+        let Freshness {
+            must_revalidate,
+            stale_if_error,
+            ..
+        } = freshness;
+        let unreachable = view.sources.stale_if_unreachable;
+        stale::window(failure, must_revalidate, stale_if_error, unreachable)
+    };
     EntryExplained {
         variant: object.variance.map(|variance| hex(&variance)),
         status: status.as_u16(),
@@ -373,7 +387,8 @@ fn explain_entry(entry: &Inspected, newest: &Inspected, view: &View<'_>) -> Entr
         age_seconds: freshness.age(now).as_secs(),
         fresh_seconds: left,
         stale_while_revalidate_seconds: rest(freshness.stale_while_revalidate),
-        stale_if_error_seconds: rest(freshness.stale_if_error),
+        stale_if_error_seconds: rest(if_failed(Failure::Answered)),
+        stale_if_unreachable_seconds: rest(if_failed(Failure::Unreachable)),
         must_revalidate: freshness.must_revalidate,
         soft_purged_by: object.expired().map(|expired| expired.sequence),
         began: entry.began,

@@ -23,9 +23,12 @@ use crate::policy::key::Key;
 use crate::policy::vary::Coding;
 use crate::store::{Body, Object, Store};
 
-/// Answers plain hits from a store.
+/// Answers plain hits from a store, by one set of settings: whoever loads others makes another one.
+///
+/// What this one learned goes with it, and the heads it prepared, which the entries keep, are of its generation: no other gives them.
 pub struct Hot {
     store: Arc<Store>,
+    generation: u64,
     aliases: Aliases,
     finish: Finish,
     codings: Vec<Coding>,
@@ -64,6 +67,7 @@ impl Hot {
     /// For one store; `codings` as in `cache.encodings`.
     pub fn new(store: Arc<Store>, finish: Finish, codings: Vec<Coding>) -> Self {
         Self {
+            generation: store.new_generation(),
             store,
             aliases: Aliases::new(),
             finish,
@@ -138,11 +142,12 @@ impl Hot {
 
     /// The entry's prepared head, made by the first hit that wants it.
     fn head(&self, object: &Arc<Object>, coding: Coding, length: usize) -> Option<Bytes> {
-        if let Some(head) = object.prepared(coding) {
+        if let Some(head) = object.prepared(self.generation, coding) {
             return Some(head);
         }
         let head = self.finish.prepare(object, coding, length)?;
-        self.store.keep_prepared(object, coding, head.clone());
+        self.store
+            .keep_prepared(object, self.generation, coding, head.clone());
         Some(head)
     }
 }

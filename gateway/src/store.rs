@@ -1,6 +1,7 @@
 //! What the cache keeps, for how many bytes, under which groups.
 //!
-//! Promises: the bytes of bodies, headers, keys, index and fills in flight never exceed the budget; a purge takes effect
+//! Promises: the bytes of bodies, headers, keys, index and fills in flight never exceed the budget, but for what passes through
+//! without being kept (a few MiB of each such body, for readers that are behind); a purge takes effect
 //! before it returns, also on fills in flight; a reader that has begun keeps its bytes whatever happens to the entry.
 //! Never: knows of the proxy's types, reads a clock, or does I/O. Limits: [`Limits`].
 
@@ -10,9 +11,11 @@ mod ghost;
 mod ledger;
 mod object;
 mod queue;
+mod readers;
 mod shard;
 mod sweep;
 mod tags;
+mod unkept;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -22,6 +25,7 @@ pub use fill::{BodyReader, FillFailed, FillWriter};
 pub use ledger::Ledger;
 pub use object::{Body, Expired, Freshness, Head, Object, Variance};
 pub use sweep::{Order, Purge};
+pub use unkept::Unkept;
 
 use crate::policy::key::Key;
 use crate::purge::{Mode, PurgeTable, Scope, Sequence};
@@ -105,6 +109,8 @@ pub struct Renewed {
     pub head: Head,
     /// How long it may be used from now on.
     pub freshness: Freshness,
+    /// Its groups, without duplicates.
+    pub tags: Vec<Box<str>>,
     /// Whether it may be given in other codings too.
     pub encodable: bool,
 }
@@ -163,26 +169,30 @@ impl Store {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let cost = object::cost_of(&new.key, &new.head, &new.tags);
         let charge = self.charge(&new.key.hash(), cost);
-        let storable = charge.is_some();
+        let has_room = charge.is_some();
         let charge = charge.unwrap_or_else(|| Charge::none(&self.ledger));
         let fill = fill::Fill::new();
         let (head, body) = (new.head.clone(), Body::Filling(Arc::clone(&fill)));
         let object = Arc::new(Object::new(id, &new, head, body, charge));
-        let indexed = storable && self.index_fill(&object, &new);
-        FillWriter::new(Arc::clone(self), fill, object, new, indexed)
+        let unkept = if has_room {
+            self.index_fill(&object, &new).err()
+        } else {
+            Some(Unkept::NoRoom)
+        };
+        FillWriter::new(Arc::clone(self), fill, object, new, unkept)
     }
 
-    fn index_fill(&self, object: &Arc<Object>, new: &NewFill) -> bool {
+    fn index_fill(&self, object: &Arc<Object>, new: &NewFill) -> Result<(), Unkept> {
         let hash = new.key.hash();
-        let Some(mut purse) = self.charge(&hash, tags::cost_of_names(&new.tags)) else {
-            return false;
-        };
+        let purse = self.charge(&hash, tags::cost_of_names(&new.tags));
+        let mut purse = purse.ok_or(Unkept::NoRoom)?;
         let mut shard = self.shard_of(&hash).lock();
         // Under the shard's lock: a purge that comes later finds the fill in the index, one that came earlier is seen here.
         if self.is_overtaken(&new.key, &new.tags, new.began) {
-            return false;
+            return Err(Unkept::Overtaken);
         }
-        shard.insert_filling(object, new.began, &mut purse)
+        let is_newest = shard.insert_filling(object, new.began, &mut purse);
+        is_newest.then_some(()).ok_or(Unkept::Overtaken)
     }
 
     /// Whether a purge newer than `began` matches the key or one of the tags.
@@ -207,32 +217,39 @@ impl Store {
         shard.commit(filling, complete)
     }
 
-    /// Takes a fill out of the index: nobody new finds it.
-    fn forget(&self, filling: &Arc<Object>) {
-        self.shard_of(&filling.key.hash())
+    /// Takes an entry or a fill out of the index: nobody new finds it. One that has replaced it stays.
+    pub fn remove(&self, object: &Arc<Object>) {
+        self.shard_of(&object.key.hash())
             .lock()
-            .remove_object(filling);
+            .remove_object(object);
     }
 
-    /// Gives a stored entry new header fields and a new lifetime after a validation (RFC 9111 section 4.3.4).
+    /// Gives a stored entry new header fields, groups and a new lifetime after a validation (RFC 9111 section 4.3.4).
     ///
-    /// False when the entry is gone, replaced, or purged since the validating request began.
+    /// False when the entry is gone, replaced, or purged by its old or new groups since the validating request began.
     pub fn refresh(&self, stored: &Arc<Object>, mut renewed: Renewed, began: Sequence) -> bool {
         renewed.head = renewed.head.without_length().compact();
         let body = match &stored.body {
             Body::Complete(chunks) => Body::Complete(chunks.clone()),
             Body::Filling(_) => return false,
         };
-        let cost = object::cost_of(&stored.key, &renewed.head, &stored.tags) + body.len();
-        let Some(charge) = self.charge(&stored.key.hash(), cost) else {
+        let hash = stored.key.hash();
+        let cost = object::cost_of(&stored.key, &renewed.head, &renewed.tags) + body.len();
+        let names = tags::cost_of_names(&renewed.tags);
+        self.purges.note_groups(&stored.key, &renewed.tags);
+        let (Some(charge), Some(mut purse)) = (self.charge(&hash, cost), self.charge(&hash, names))
+        else {
             return false;
         };
         let refreshed = Arc::new(stored.with(renewed, body, charge));
-        let mut shard = self.shard_of(&stored.key.hash()).lock();
-        if self.is_overtaken(&stored.key, &stored.tags, began) {
+        let mut shard = self.shard_of(&hash).lock();
+        let is_overtaken = |tags| self.is_overtaken(&stored.key, tags, began);
+        // Another validation may have put it under groups that `stored` does not know of.
+        let held = shard.held(stored);
+        if held.is_none_or(|held| is_overtaken(&held.tags)) || is_overtaken(&refreshed.tags) {
             return false;
         }
-        shard.replace(stored, refreshed, began)
+        shard.replace(stored, refreshed, began, &mut purse)
     }
 
     /// Removes everything the scopes name, in one go and for fills in flight too (the race rule); one number for them all.

@@ -37,6 +37,7 @@ pub(super) async fn explain(
         journal: &admin.journal,
         refusals: &admin.refusals,
         targeted: &gateway.config().cache.targeted,
+        stale_if_unreachable: gateway.config().cache.stale_if_unreachable,
         coherence: admin.coherence.as_deref(),
     };
     let explained = explain::explain(&asked.url, &sources, Instant::now());

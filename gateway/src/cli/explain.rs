@@ -101,10 +101,11 @@ fn tell_entry(text: &mut String, entry: &Value) {
     line(text, 1, &name, &kept.into());
     line(text, 2, "decision", &verdict(&entry["decision"]));
     let windows = format!(
-        "fresh {} s, stale-while-revalidate {} s, stale-if-error {} s; age {} s",
+        "fresh {} s, stale-while-revalidate {} s, stale-if-error {} s, without an origin {} s; age {} s",
         entry["fresh_seconds"],
         entry["stale_while_revalidate_seconds"],
         entry["stale_if_error_seconds"],
+        entry["stale_if_unreachable_seconds"],
         entry["age_seconds"]
     );
     line(text, 2, "left", &windows.into());

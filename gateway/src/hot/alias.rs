@@ -1,5 +1,5 @@
-//! Spellings of host and target, each with the key that the normal path gave it. Settings do not change while the program
-//! runs, so what was true once stays true.
+//! Spellings of host and target, each with the key that the normal path gave it. They are true of the settings that they were
+//! learned under, so they belong to one [`super::Hot`] and go with it when others are loaded.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;

@@ -103,7 +103,6 @@ impl Finish {
             || self.strip.contains(name)
             || self.every.iter().any(|(every, _)| every == name)
             || name.as_str() == "x-request-id"
-            || name.as_str() == "cache-status"
     }
 
     /// The fields of one answer, as far as they fit.

@@ -109,6 +109,32 @@ fn a_known_spelling_of_something_fresh_is_answered_and_nothing_else_is() {
 }
 
 #[test]
+fn other_settings_give_nothing_that_was_learned_or_prepared_under_those_before() {
+    let (store, now) = (store(), Instant::now());
+    put(&store, now);
+    let before = hot(&store);
+    before.learn(&recognise(REQUEST).unwrap(), &key());
+    let answer = |hot: &Hot| hot.answer(REQUEST, "id", present(now));
+    assert!(text(&answer(&before).unwrap()).contains("\r\netag: \"1\"\r\n"));
+    let used_bytes = store.stats().used_bytes;
+    let finish = Finish {
+        strip: vec![http::header::ETAG],
+        ..before.finish.clone()
+    };
+    let after = Hot::new(Arc::clone(&store), finish, vec![Coding::Brotli]);
+    assert!(answer(&after).is_none(), "not taught");
+    after.learn(&recognise(REQUEST).unwrap(), &key());
+    for _ in 0..2 {
+        let answer = text(&answer(&after).unwrap());
+        assert!(!answer.contains("etag"), "{answer}");
+    }
+    assert!(
+        store.stats().used_bytes < used_bytes,
+        "the head of before has gone"
+    );
+}
+
+#[test]
 fn the_date_is_the_origins_and_the_present_only_where_it_stated_none() {
     let (store, now) = (store(), Instant::now());
     let hot = hot(&store);

@@ -37,6 +37,8 @@ pub enum Bypass {
     Method,
     /// `If-Match` or `If-Unmodified-Since`: conditions on the current state, which only the origin knows.
     Precondition,
+    /// Its own `no-store`: neither answered from what is kept nor kept.
+    NoStore,
     /// It names a write that has not been heard of here.
     Unseen,
     /// Nobody vouches for what is kept, and nothing else may answer.
@@ -49,6 +51,7 @@ impl Bypass {
         match self {
             Self::Method => "method",
             Self::Precondition => "precondition",
+            Self::NoStore => "request-no-store",
             Self::Unseen => "token",
             Self::Unproven => "no-lease",
         }

@@ -169,6 +169,8 @@ pub enum Reason {
     NoLifetime,
     /// Stale on arrival, without a validator or a stale window: it could never be used.
     Stale,
+    /// Its body is announced as larger than what is kept.
+    TooLarge,
 }
 
 impl Reason {
@@ -196,6 +198,7 @@ impl Reason {
             Self::NoCache => "no-cache",
             Self::NoLifetime => "no-lifetime",
             Self::Stale => "stale",
+            Self::TooLarge => "too-large",
         }
     }
 }

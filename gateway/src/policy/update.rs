@@ -8,7 +8,6 @@ use http::header::{
 use http::{HeaderMap, HeaderName};
 
 use super::conditional::opaque;
-use super::groups::{self, TagLimits};
 use super::storable::bound_to_connection;
 use super::time::http_date;
 
@@ -19,8 +18,6 @@ pub enum Unfit {
     Validator,
     /// It varies on other fields, so it cannot be known which requests the stored response answers.
     Vary,
-    /// It has other groups, and what is stored is found by the old ones.
-    Groups,
 }
 
 impl Unfit {
@@ -29,7 +26,6 @@ impl Unfit {
         match self {
             Self::Validator => "validator-changed",
             Self::Vary => "vary-changed",
-            Self::Groups => "groups-changed",
         }
     }
 }
@@ -45,12 +41,11 @@ const OF_CONTENT: [HeaderName; 4] = [
 /// The stored fields with those of a 304 that arrived at `received` put in their place.
 ///
 /// # Errors
-/// The 304 is about another response than the stored one, which must then stay as it is.
+/// The 304 is about another response than the stored one, which then is of no more use: each validation would end like this one.
 pub fn freshened(
     stored: &HeaderMap,
     validation: &HeaderMap,
     received: SystemTime,
-    limits: &TagLimits,
 ) -> Result<HeaderMap, Unfit> {
     if !is_same_representation(stored, validation) {
         return Err(Unfit::Validator);
@@ -75,8 +70,7 @@ pub fn freshened(
     if !validation.contains_key(DATE) {
         merged.insert(DATE, http_date(received));
     }
-    let same_groups = groups::tags(stored, limits) == groups::tags(&merged, limits);
-    same_groups.then_some(merged).ok_or(Unfit::Groups)
+    Ok(merged)
 }
 
 /// Whether the validators of a 304, if it has any, are those of the stored response. A strong one must be the very same.

@@ -361,7 +361,8 @@ impl Gateway {
         }
         self.set_token_cookie(&session.req_header().method, resp)?;
         let status = self.cache_status(session, ctx);
-        resp.insert_header(&CACHE_STATUS, status)?;
+        // Behind what caches nearer to the origin say (RFC 9211 section 2).
+        resp.append_header(&CACHE_STATUS, status)?;
         self.add_every(resp, ctx)
     }
 
@@ -385,7 +386,7 @@ impl Gateway {
             )
             .then_some(304),
             ttl: ttl.filter(|_| outcome == Outcome::Hit),
-            stored: filled && ctx.refused.is_none(),
+            stored: filled && ctx.unkept().is_none(),
             collapsed: outcome == Outcome::Hit && cache.lock_duration().is_some(),
             key: None,
             detail,
@@ -403,10 +404,10 @@ fn outcome(cache: &HttpCache, method: &Method, ctx: &Context) -> (Outcome, Optio
         CachePhase::StaleUpdating => (Outcome::Hit, Some("stale-while-revalidate")),
         CachePhase::Miss => (
             forward(ctx.forward.unwrap_or(Forward::UriMiss)),
-            ctx.refused,
+            ctx.unkept(),
         ),
         CachePhase::Expired | CachePhase::Revalidated | CachePhase::RevalidatedNoCache(_) => {
-            (forward(ctx.forward.unwrap_or(Forward::Stale)), ctx.refused)
+            (forward(ctx.forward.unwrap_or(Forward::Stale)), ctx.unkept())
         }
         CachePhase::Bypass => (forward(Forward::Bypass), Some("uncacheable-lately")),
         CachePhase::Disabled(_) | CachePhase::Uninit | CachePhase::CacheKey => {

@@ -66,7 +66,7 @@ impl Gateway {
                 .as_ref()
                 .map(cors::Answers::compile)
                 .transpose()?,
-            cache: CacheParts::leak(&store, &config),
+            cache: CacheParts::leak(&store, &traces.refusals, &config),
             site,
             store,
             pool,

@@ -10,6 +10,7 @@ use super::Gateway;
 use super::coherent::Standing;
 use super::encoded::Chosen;
 use super::refresh::Pinned;
+use super::storage::Fate;
 use crate::balance::{Lease, NodeId};
 use crate::policy::key::Key;
 use crate::policy::request::{Bypass, Demand};
@@ -45,8 +46,10 @@ pub struct Context {
     pub(super) failed: bool,
     /// Why a stale answer is given.
     pub(super) stale: Option<&'static str>,
-    /// Why the response was not kept.
+    /// Why the response was refused.
     pub(super) refused: Option<&'static str>,
+    /// What the store made of the response, if it was to be kept.
+    pub(super) fate: Fate,
     /// The place at the origin; replaced at each attempt, given back at the end of the origin's answer or of the request.
     pub(super) lease: Option<Lease>,
     /// The origin that was asked last.
@@ -80,6 +83,11 @@ pub struct Context {
 }
 
 impl Context {
+    /// Why the response is not kept, as far as that is known.
+    pub(super) fn unkept(&self) -> Option<&'static str> {
+        self.refused.or_else(|| self.fate.unkept())
+    }
+
     pub(super) fn new(now: Instant, wall: SystemTime) -> Self {
         Self {
             request_id: String::new(),
@@ -93,6 +101,7 @@ impl Context {
             failed: false,
             stale: None,
             refused: None,
+            fate: Fate::default(),
             lease: None,
             asked: None,
             tried: Vec::new(),

@@ -77,8 +77,8 @@ impl Gateway {
         ctx: &mut Context,
         error: Option<&Error>,
     ) -> bool {
-        if let Some(status) = error.and_then(error::status) {
-            self.note_failure(ctx, status);
+        if let Some(error) = error {
+            self.note_unless(false, error, ctx);
         }
         if error.is_none() && refresh::needs_credentials(session, &self.rules.vary) {
             return false; // it is validated with them

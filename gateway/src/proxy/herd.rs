@@ -13,11 +13,12 @@ use pingora::{Error, ErrorType, Result};
 use pingora_cache::{CachePhase, NoCacheReason};
 
 use super::length::Length;
+use super::stale::failure_of;
 use super::{Context, Gateway};
 use crate::error;
-use crate::policy::freshness::Left;
 use crate::policy::key::Key;
 use crate::policy::request::Demand;
+use crate::policy::stale::Failure as Kind;
 use crate::store::Freshness;
 
 /// Keys whose last fetch failed; one more takes the place of another, which is then tried once more than it need be.
@@ -37,6 +38,7 @@ struct Failure {
     key_hash: [u8; 16],
     in_a_row: u32,
     status: StatusCode,
+    kind: Kind,
     at: Instant,
 }
 
@@ -52,7 +54,7 @@ impl Failures {
         self.slots.lock()[place(key_hash)].filter(|failure| failure.key_hash == *key_hash)
     }
 
-    pub(super) fn note(&self, key_hash: &[u8; 16], status: StatusCode, now: Instant) {
+    pub(super) fn note(&self, key_hash: &[u8; 16], status: StatusCode, kind: Kind, now: Instant) {
         let before = self
             .get(key_hash)
             .filter(|failure| now.saturating_duration_since(failure.at) < self.memory.get());
@@ -60,6 +62,7 @@ impl Failures {
             key_hash: *key_hash,
             in_a_row: before.map_or(1, |failure| failure.in_a_row.saturating_add(1)),
             status,
+            kind,
             at: now,
         });
     }
@@ -71,10 +74,10 @@ impl Failures {
         }
     }
 
-    /// The status of a fetch that failed after `arrived`.
-    fn since(&self, key_hash: &[u8; 16], arrived: Instant) -> Option<StatusCode> {
+    /// What became of a fetch that failed after `arrived`.
+    fn since(&self, key_hash: &[u8; 16], arrived: Instant) -> Option<(StatusCode, Kind)> {
         let failure = self.get(key_hash)?;
-        (failure.at >= arrived).then_some(failure.status)
+        (failure.at >= arrived).then_some((failure.status, failure.kind))
     }
 
     pub(super) fn is_shared(&self, key_hash: &[u8; 16]) -> bool {
@@ -89,11 +92,11 @@ fn place(key_hash: &[u8; 16]) -> usize {
 
 impl Gateway {
     /// Notes that a fetch for this request's key failed for good.
-    pub(super) fn note_failure(&self, ctx: &mut Context, status: StatusCode) {
+    pub(super) fn note_failure(&self, ctx: &mut Context, status: StatusCode, kind: Kind) {
         if let (Some(key), false) = (&ctx.key, ctx.failed) {
             self.cache
                 .failures
-                .note(&key.hash(), status, Instant::now());
+                .note(&key.hash(), status, kind, Instant::now());
             ctx.failed = true; // however many of the filters hear of it
         }
     }
@@ -101,7 +104,7 @@ impl Gateway {
     /// Notes a failed fetch, unless it is tried again.
     pub(super) fn note_unless(&self, again: bool, error: &Error, ctx: &mut Context) {
         if let (false, Some(status)) = (again, error::status(error)) {
-            self.note_failure(ctx, status);
+            self.note_failure(ctx, status, failure_of(error, ctx));
         }
     }
 
@@ -137,24 +140,21 @@ impl Gateway {
     fn shared_failure(&self, ctx: &Context) -> Option<StatusCode> {
         let is_shared = |key: &Arc<Key>| self.cache.failures.is_shared(&key.hash());
         ctx.key.as_ref().filter(|key| is_shared(key))?;
-        self.failed_since(ctx)
+        self.failed_since(ctx).map(|(status, _)| status)
     }
 
-    fn failed_since(&self, ctx: &Context) -> Option<StatusCode> {
+    fn failed_since(&self, ctx: &Context) -> Option<(StatusCode, Kind)> {
         let key = ctx.key.as_ref()?;
         self.cache.failures.since(&key.hash(), ctx.arrived)
     }
 
-    /// Whether a stale entry answers because the fetch that this request waited for failed (RFC 5861 section 4).
+    /// Whether a stale entry answers because the fetch that this request waited for failed (RFC 5861 section 4): as long as it
+    /// answers the request whose fetch that was.
     pub(super) fn takes_stale(&self, waited: bool, freshness: &Freshness, ctx: &Context) -> bool {
-        let Left::Stale(by) = freshness.left(Instant::now()) else {
-            return false;
-        };
+        let failed = self.failed_since(ctx);
         waited
-            && by <= freshness.stale_if_error
-            && !freshness.must_revalidate
             && ctx.demand == Demand::default()
-            && self.failed_since(ctx).is_some()
+            && failed.is_some_and(|(_, kind)| self.covers(freshness, kind))
     }
 }
 
@@ -169,13 +169,13 @@ mod tests {
     fn the_first_failure_is_tried_again_and_the_second_is_shared() {
         let failures = Failures::new(MEMORY);
         let now = Instant::now();
-        failures.note(&KEY, StatusCode::BAD_GATEWAY, now);
+        failures.note(&KEY, StatusCode::BAD_GATEWAY, Kind::Answered, now);
         assert!(!failures.is_shared(&KEY));
-        failures.note(&KEY, StatusCode::SERVICE_UNAVAILABLE, now);
+        failures.note(&KEY, StatusCode::SERVICE_UNAVAILABLE, Kind::Answered, now);
         assert!(failures.is_shared(&KEY));
         assert_eq!(
             failures.since(&KEY, now),
-            Some(StatusCode::SERVICE_UNAVAILABLE)
+            Some((StatusCode::SERVICE_UNAVAILABLE, Kind::Answered))
         );
         assert!(!failures.is_shared(&[8; 16]));
     }
@@ -184,7 +184,7 @@ mod tests {
     fn a_failure_is_no_news_to_who_came_after_it() {
         let failures = Failures::new(MEMORY);
         let now = Instant::now();
-        failures.note(&KEY, StatusCode::BAD_GATEWAY, now);
+        failures.note(&KEY, StatusCode::BAD_GATEWAY, Kind::Answered, now);
         let later = now + Duration::from_millis(1);
         assert_eq!(failures.since(&KEY, later), None);
     }
@@ -193,8 +193,8 @@ mod tests {
     fn an_answer_or_time_ends_a_row_of_failures() {
         let failures = Failures::new(MEMORY);
         let now = Instant::now();
-        failures.note(&KEY, StatusCode::BAD_GATEWAY, now);
-        failures.note(&KEY, StatusCode::BAD_GATEWAY, now + MEMORY);
+        failures.note(&KEY, StatusCode::BAD_GATEWAY, Kind::Answered, now);
+        failures.note(&KEY, StatusCode::BAD_GATEWAY, Kind::Answered, now + MEMORY);
         assert!(!failures.is_shared(&KEY));
         failures.forget(&KEY);
         assert_eq!(failures.since(&KEY, now), None);

@@ -12,15 +12,17 @@ use pingora_cache::{NoCacheReason, RespCacheable};
 
 use super::herd::Failures;
 use super::lock::HerdLock;
-use super::storage::{self, CacheStorage, FillPlan};
+use super::storage::{self, CacheStorage, FillPlan, Stored, stored};
 use super::uncacheable::UncacheableMemory;
-use super::{Context, Gateway};
+use super::{Context, Gateway, framing};
 use crate::config::{ClientDirectives, Config};
 use crate::policy::encoding::EncodingRules;
 use crate::policy::groups::TagLimits;
-use crate::policy::storable::{self, Decision, Exchange, Lifetime, Rules};
-use crate::policy::update;
+use crate::policy::key::Key;
+use crate::policy::storable::{self, Decision, Exchange, Lifetime, Reason, Rules};
+use crate::policy::update::{self, Unfit};
 use crate::policy::vary::VaryRules;
+use crate::refusals::Refusals;
 use crate::store::{Freshness, Store};
 
 /// Request fields that one response may vary on, at most.
@@ -36,8 +38,9 @@ pub(super) struct CacheParts {
 }
 
 impl CacheParts {
-    pub(super) fn leak(store: &Arc<Store>, config: &Config) -> Self {
-        let storage = CacheStorage::new(Arc::clone(store), config.cache.stale_if_unreachable);
+    pub(super) fn leak(store: &Arc<Store>, refusals: &Arc<Refusals>, config: &Config) -> Self {
+        let unreachable = config.cache.stale_if_unreachable;
+        let storage = CacheStorage::new(Arc::clone(store), Arc::clone(refusals), unreachable);
         let uncacheable = UncacheableMemory::new(config.cache.uncacheable_ttl);
         let failures: &'static Failures =
             Box::leak(Box::new(Failures::new(config.cache.lock_wait)));
@@ -108,7 +111,7 @@ impl Gateway {
             return Ok(());
         };
         let (stored, now) = (meta.headers(), SystemTime::now());
-        let merged = update::freshened(stored, &resp.headers, now, &self.rules.tags);
+        let merged = update::freshened(stored, &resp.headers, now);
         if merged.is_err() {
             // Pingora merges as well: nothing of this one may get into the answer.
             *resp = ResponseHeader::build_no_case(StatusCode::NOT_MODIFIED, None)?;
@@ -134,13 +137,9 @@ impl Gateway {
                 freshened = with_headers(resp, headers);
                 &freshened
             }
-            // The stored response answers this request, and stays as stale as it was. The next answer may fit again.
-            Some(Err(unfit)) => {
-                ctx.refused = Some(unfit.as_str());
-                return RespCacheable::Uncacheable(NoCacheReason::UpstreamError);
-            }
+            Some(Err(unfit)) => return self.give_up(session, &key, unfit, ctx),
         };
-        match storable::decide(&self.exchange(session, resp, ctx), &self.rules) {
+        match self.decide(session, resp, ctx) {
             Decision::Store(lifetime) => {
                 if resp.headers.contains_key(header::AGE) {
                     ctx.age_sent = Some(lifetime.initial_age);
@@ -155,6 +154,7 @@ impl Gateway {
                     tags: lifetime.tags.clone(),
                     began: ctx.began,
                     encodable: ctx.negotiated,
+                    fate: ctx.fate.clone(),
                 };
                 let header = kept_header(resp, &lifetime);
                 RespCacheable::Cacheable(storage::new_meta(plan, header, SystemTime::now()))
@@ -171,6 +171,39 @@ impl Gateway {
                 })
             }
         }
+    }
+
+    /// What is stored answers this request, and no other: who waits fetches it whole, as validations of it would go on to fail.
+    fn give_up(
+        &self,
+        session: &Session,
+        key: &Key,
+        unfit: Unfit,
+        ctx: &mut Context,
+    ) -> RespCacheable {
+        if let Some(Stored(object)) = stored(session) {
+            self.store.remove(object);
+        }
+        ctx.refused = Some(unfit.as_str());
+        self.refusals
+            .note(&key.hash(), unfit.as_str(), Instant::now());
+        RespCacheable::Uncacheable(NoCacheReason::UpstreamError)
+    }
+
+    fn decide(&self, session: &Session, resp: &ResponseHeader, ctx: &Context) -> Decision {
+        let decision = storable::decide(&self.exchange(session, resp, ctx), &self.rules);
+        match decision {
+            Decision::Store(_) if !self.may_fit(&resp.headers) => {
+                Decision::Refuse(Reason::TooLarge)
+            }
+            decided => decided,
+        }
+    }
+
+    /// Whether a body may be within the limit, by what is said of its length.
+    fn may_fit(&self, headers: &HeaderMap) -> bool {
+        framing::content_length(headers)
+            .is_none_or(|length| length <= self.config.cache.object_max.0)
     }
 
     fn exchange<'a>(

@@ -155,6 +155,7 @@ mod tests {
     use pingora_cache::lock::ReadLock;
 
     use super::*;
+    use crate::policy::stale::Failure;
     use crate::purge::Scope;
     use crate::store::Limits;
 
@@ -319,8 +320,12 @@ mod tests {
             let permit = begin(&herd, &page);
             let wait = waits(&herd, &page);
             let hash = page.primary_bin();
-            herd.failures
-                .note(&hash, StatusCode::BAD_GATEWAY, Instant::now());
+            herd.failures.note(
+                &hash,
+                StatusCode::BAD_GATEWAY,
+                Failure::Answered,
+                Instant::now(),
+            );
             herd.release(&page, permit, LockStatus::TransientError);
             assert_eq!(wait.lock_status(), expected);
         };

@@ -15,6 +15,7 @@ use super::uncacheable::Credentials;
 use super::{Context, Gateway, variant};
 use crate::error::Problem;
 use crate::policy::key::Key;
+use crate::policy::request::Bypass;
 use crate::policy::status::Forward;
 use crate::policy::{request, vary};
 
@@ -47,7 +48,10 @@ impl Gateway {
                     self.pin_refreshed(session, ctx);
                 }
             }
-            Ok(demand) => ctx.demand = demand,
+            Ok(demand) => {
+                ctx.demand = demand;
+                ctx.bypass = ctx.bypass.or(Some(Bypass::NoStore));
+            }
             Err(bypass) => ctx.bypass = Some(bypass),
         }
     }

@@ -12,6 +12,7 @@ use pingora::{Error, ErrorType, Result};
 
 use super::{Context, Gateway, framing, interim};
 use crate::balance::Outcome;
+use crate::policy::stale::Failure;
 use crate::policy::time::http_date;
 
 impl Gateway {
@@ -30,7 +31,7 @@ impl Gateway {
         let lease = leased.map_err(|none| {
             self.metrics.shed.inc();
             ctx.shed = true;
-            self.note_failure(ctx, StatusCode::SERVICE_UNAVAILABLE);
+            self.note_failure(ctx, StatusCode::SERVICE_UNAVAILABLE, Failure::Unreachable);
             Error::because(ErrorType::HTTPStatus(503), "picking an origin", none).into_up()
         })?;
         let mut peer = HttpPeer::new(lease.node().address(), false, String::new());
@@ -87,7 +88,7 @@ impl Gateway {
         }
         self.validate(session, resp, ctx)?;
         if resp.status.is_server_error() {
-            self.note_failure(ctx, resp.status);
+            self.note_failure(ctx, resp.status, Failure::Answered);
         } else {
             self.note_success(ctx);
         }

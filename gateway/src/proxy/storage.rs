@@ -1,7 +1,7 @@
 //! pingora-cache's `Storage` over our store: translation of types, nothing else.
 
 use std::any::Any;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
@@ -10,6 +10,7 @@ use http::StatusCode;
 use http::header::CONTENT_LENGTH;
 use parking_lot::Mutex;
 use pingora::http::ResponseHeader;
+use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
 use pingora_cache::key::CacheHashKey;
 use pingora_cache::storage::{
@@ -26,8 +27,9 @@ use crate::policy::freshness::Left;
 use crate::policy::key::Key;
 use crate::policy::stale::{self, Failure};
 use crate::purge::{Scope, Sequence};
+use crate::refusals::Refusals;
 use crate::store::{
-    Body, BodyReader, FillWriter, Freshness, Head, NewFill, Object, Renewed, Store,
+    Body, BodyReader, FillWriter, Freshness, Head, NewFill, Object, Renewed, Store, Unkept,
 };
 
 /// What the response filter decided, on its way to the store as an extension of the metadata.
@@ -40,15 +42,33 @@ pub(super) struct FillPlan {
     pub(super) began: Sequence,
     /// Whether it may be given in other codings too.
     pub(super) encodable: bool,
+    /// Where it is said if the store does not keep it.
+    pub(super) fate: Fate,
+}
+
+/// Why the store does not keep a response, once that is known; for the request that brings it.
+#[derive(Clone, Default)]
+pub(super) struct Fate(Arc<OnceLock<Unkept>>);
+
+impl Fate {
+    pub(super) fn unkept(&self) -> Option<&'static str> {
+        self.0.get().map(|unkept| unkept.as_str())
+    }
 }
 
 /// The stored entry a hit came from, as an extension of the metadata.
 #[derive(Clone)]
 pub(super) struct Stored(pub(super) Arc<Object>);
 
+/// The entry that was found for a request.
+pub(super) fn stored(session: &Session) -> Option<&Stored> {
+    session.cache.maybe_cache_meta()?.extensions().get()
+}
+
 /// The store as Pingora's state machine sees it.
 pub(super) struct CacheStorage {
     store: Arc<Store>,
+    refusals: Arc<Refusals>,
     /// Fills whose own request has not yet fetched its reader: a purge may already have hidden them from lookups.
     begun: Mutex<FxHashMap<u64, Arc<Object>>>,
     /// How long what is stale is served while no origin can be reached.
@@ -56,9 +76,10 @@ pub(super) struct CacheStorage {
 }
 
 impl CacheStorage {
-    pub(super) fn new(store: Arc<Store>, unreachable: Duration) -> Self {
+    pub(super) fn new(store: Arc<Store>, refusals: Arc<Refusals>, unreachable: Duration) -> Self {
         Self {
             store,
+            refusals,
             begun: Mutex::default(),
             unreachable: Length::new(unreachable),
         }
@@ -123,6 +144,9 @@ impl Storage for CacheStorage {
             began: plan.began,
             encodable: plan.encodable,
         });
+        if let Some(unkept) = writer.unkept() {
+            let _ = plan.fate.0.set(unkept);
+        }
         let object = Arc::clone(writer.object());
         let tag = object.id.to_be_bytes();
         self.begun.lock().insert(object.id, object);
@@ -162,6 +186,7 @@ impl Storage for CacheStorage {
         let renewed = Renewed {
             head: head_of(meta),
             freshness: plan.freshness,
+            tags: plan.tags.clone(),
             encodable: plan.encodable,
         };
         Ok(self.store.refresh(&stored.0, renewed, plan.began))
@@ -340,7 +365,18 @@ impl HandleMiss for Miss {
     }
 
     async fn finish(mut self: Box<Self>) -> Result<MissFinishType> {
-        let bytes = self.writer.take().map_or(0, FillWriter::finish);
+        let Some(writer) = self.writer.take() else {
+            return Ok(MissFinishType::Created(0));
+        };
+        let key_hash = writer.object().key.hash();
+        let unkept = writer.unkept();
+        let bytes = writer.finish();
+        if bytes == 0 {
+            // Between its end and its place in the index only a purge or another answer can come.
+            let reason = unkept.unwrap_or(Unkept::Overtaken).as_str();
+            let refusals = &self.storage.refusals;
+            refusals.note(&key_hash, reason, Instant::now());
+        }
         Ok(MissFinishType::Created(bytes))
     }
 

@@ -28,7 +28,20 @@ pub(super) struct Encodings {
 /// Bytes that belong to one representation.
 pub(super) struct Encoded {
     body: Bytes,
-    pub(super) charge: Charge,
+    charge: Charge,
+}
+
+/// The head of one representation, made for a write under some settings.
+pub(super) struct Prepared {
+    generation: u64,
+    coding: Coding,
+    head: Encoded,
+}
+
+impl Prepared {
+    pub(super) fn cost(&self) -> usize {
+        self.head.charge.bytes()
+    }
 }
 
 impl Encodings {
@@ -51,11 +64,11 @@ impl Object {
         Some(encoded.body.clone())
     }
 
-    /// The prepared head of the representation in a coding, if it has been made.
-    pub fn prepared(&self, coding: Coding) -> Option<Bytes> {
+    /// The head of the representation in a coding that this generation of settings prepared, if it has.
+    pub fn prepared(&self, generation: u64, coding: Coding) -> Option<Bytes> {
         let heads = self.heads.lock();
-        let (_, head) = heads.iter().find(|(known, _)| *known == coding)?;
-        Some(head.body.clone())
+        let is_it = |known: &&Prepared| (known.generation, known.coding) == (generation, coding);
+        Some(heads.iter().find(is_it)?.head.body.clone())
     }
 
     /// Counts a hit that wants a coding which is not there. True once for each coding: it is now to be made.
@@ -80,8 +93,20 @@ impl Object {
 }
 
 impl Store {
-    /// Keeps a prepared head with its entry. False when the entry is gone, or there is no room.
-    pub fn keep_prepared(&self, object: &Arc<Object>, coding: Coding, head: Bytes) -> bool {
+    /// A number for the heads that one set of settings prepares; later ones are higher.
+    pub fn new_generation(&self) -> u64 {
+        self.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Keeps a prepared head with its entry, in place of an older generation's. False when the entry is gone, or there is no
+    /// room.
+    pub fn keep_prepared(
+        &self,
+        object: &Arc<Object>,
+        generation: u64,
+        coding: Coding,
+        head: Bytes,
+    ) -> bool {
         let hash = object.key.hash();
         let Some(charge) = self.charge(&hash, head.len() + ENCODED_BYTES) else {
             return false;
@@ -89,8 +114,13 @@ impl Store {
         let mut shard = self.shard_of(&hash).lock();
         shard.grow_object(object, || {
             let mut heads = object.heads.lock();
-            if heads.iter().all(|(known, _)| *known != coding) {
-                heads.push((coding, Encoded { body: head, charge }));
+            heads.retain(|known| known.coding != coding || known.generation >= generation);
+            if heads.iter().all(|known| known.coding != coding) {
+                heads.push(Prepared {
+                    generation,
+                    coding,
+                    head: Encoded { body: head, charge },
+                });
             }
         })
     }

@@ -9,7 +9,8 @@ use tokio::sync::Notify;
 
 use super::ledger::Charge;
 use super::object::{Body, Object, cost_of};
-use super::{NewFill, Store};
+use super::readers::{Reader, Readers};
+use super::{NewFill, Store, Unkept};
 
 /// Bodies up to this size are kept in one block; copying a larger one would cost more than its blocks do.
 const ONE_PIECE_BYTES_MAX: usize = 64 * 1024;
@@ -20,7 +21,8 @@ const BLOCK_BYTES_MIN: usize = 16 * 1024;
 const BLOCK_BYTES_MAX: usize = 64 * 1024;
 /// One block besides its bytes: its place in two lists, its reference count and two allocations.
 const BLOCK_COST: usize = 128;
-/// How far the origin may run ahead of the slowest reader of a body that is not kept.
+/// How far the origin may run ahead of a reader of a body that is not kept: one that falls behind farther is given up. So much is
+/// held for each such body besides the budget, at most.
 const BACKLOG_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// The body ended before it was complete, or its reader fell too far behind.
@@ -29,7 +31,7 @@ pub enum FillFailed {
     /// The origin's answer broke off.
     #[error("the response body ended early")]
     Broken,
-    /// The body is not kept and its reader is too slow for what the origin sends.
+    /// The body is not kept and the reader is too slow for what the origin sends.
     #[error("the reader fell more than {BACKLOG_BYTES_MAX} bytes behind a body that is not kept")]
     Backlog,
 }
@@ -53,10 +55,7 @@ struct Pieces {
     bytes: usize,
     /// Not kept: blocks that all readers have had are dropped.
     passing: bool,
-    /// The next byte of each reader; `None` when it has gone.
-    readers: Vec<Option<usize>>,
-    /// Places in `readers` that can be given again.
-    free: Vec<usize>,
+    readers: Readers,
 }
 
 /// A body that is still arriving; its readers wait for the next piece.
@@ -76,8 +75,7 @@ impl Fill {
                 dropped: 0,
                 bytes: 0,
                 passing: false,
-                readers: Vec::new(),
-                free: Vec::new(),
+                readers: Readers::default(),
             }),
             arrived: Notify::new(),
         })
@@ -103,14 +101,14 @@ impl Fill {
     fn push(&self, piece: Bytes) -> Result<(), FillFailed> {
         let mut pieces = self.pieces.lock();
         pieces.add(piece);
+        let is_read = pieces.leave_behind();
         pieces.drop_read();
-        let overrun = pieces.passing && pieces.bytes > BACKLOG_BYTES_MAX;
         drop(pieces);
         self.arrived.notify_waiters();
-        if overrun {
-            Err(FillFailed::Backlog)
-        } else {
+        if is_read {
             Ok(())
+        } else {
+            Err(FillFailed::Backlog)
         }
     }
 
@@ -132,29 +130,25 @@ impl Fill {
     fn subscribe(&self) -> usize {
         let mut pieces = self.pieces.lock();
         let first = pieces.dropped;
-        if let Some(place) = pieces.free.pop() {
-            pieces.readers[place] = Some(first);
-            return place;
-        }
-        pieces.readers.push(Some(first));
-        pieces.readers.len() - 1
+        pieces.readers.add(first)
     }
 
     fn unsubscribe(&self, reader: usize) {
         let mut pieces = self.pieces.lock();
-        pieces.readers[reader] = None;
-        pieces.free.push(reader);
+        pieces.readers.remove(reader);
         pieces.drop_read();
     }
 
     /// The reader's next piece: `Ok(None)` at the end, `Err(None)` when it has yet to arrive.
     fn poll_next(&self, reader: usize) -> Result<Option<Bytes>, Option<FillFailed>> {
         let mut pieces = self.pieces.lock();
-        let Some(next) = pieces.readers[reader] else {
-            return Ok(None);
+        let next = match pieces.readers.get(reader) {
+            None => return Ok(None),
+            Some(Reader::Behind) => return Err(Some(FillFailed::Backlog)),
+            Some(Reader::At(next)) => next,
         };
         if let Some(piece) = pieces.piece_at(next) {
-            pieces.readers[reader] = Some(next + piece.len());
+            pieces.readers.move_to(reader, next + piece.len());
             pieces.drop_read();
             return Ok(Some(piece));
         }
@@ -229,12 +223,18 @@ impl Pieces {
         Some(block.slice(next - start..))
     }
 
+    /// Gives up the readers of a body that is not kept that are too far behind. False if nobody is left to read it.
+    fn leave_behind(&mut self) -> bool {
+        let first = self.end().saturating_sub(BACKLOG_BYTES_MAX);
+        !self.passing || self.readers.give_up_before(first)
+    }
+
     fn drop_read(&mut self) {
         if !self.passing {
             return;
         }
         let end = self.end();
-        let read = self.readers.iter().flatten().copied().min().unwrap_or(end);
+        let read = self.readers.slowest().unwrap_or(end);
         while let Some((start, block)) = self.blocks.front()
             && start + block.len() <= read
         {
@@ -269,8 +269,8 @@ pub struct FillWriter {
     fill: Arc<Fill>,
     object: Arc<Object>,
     new: NewFill,
-    /// Found by lookups, and to be kept; false once it is overtaken, too large, or without room.
-    indexed: bool,
+    /// Why it is found by no lookup and will not be kept, if that is so.
+    unkept: Option<Unkept>,
     /// The bytes of the entry that will be kept.
     charge: Charge,
     finished: bool,
@@ -282,7 +282,7 @@ impl FillWriter {
         fill: Arc<Fill>,
         object: Arc<Object>,
         new: NewFill,
-        indexed: bool,
+        unkept: Option<Unkept>,
     ) -> Self {
         let charge = Charge::none(&store.ledger);
         let mut writer = Self {
@@ -290,14 +290,14 @@ impl FillWriter {
             fill,
             object,
             new,
-            indexed,
+            unkept,
             charge,
             finished: false,
         };
-        if !indexed {
+        if unkept.is_some() {
             writer.fill.pass_through();
         } else if !writer.reserve(cost_of(&writer.new.key, &writer.new.head, &writer.new.tags)) {
-            writer.abandon();
+            writer.abandon(Unkept::NoRoom);
         }
         writer
     }
@@ -307,18 +307,24 @@ impl FillWriter {
         &self.object
     }
 
+    /// Why it is known already that this will not be kept.
+    pub fn unkept(&self) -> Option<Unkept> {
+        self.unkept
+    }
+
     /// Adds a piece of the body.
     ///
     /// # Errors
-    /// The body is not kept and its only reader is too slow: the answer has to be given up.
+    /// The body is not kept and all its readers were too slow: the answer has to be given up.
     pub fn write(&mut self, piece: Bytes) -> Result<(), FillFailed> {
         if piece.is_empty() {
             return Ok(());
         }
-        if self.indexed {
-            let too_large = self.fill.len() + piece.len() > self.store.limits.object_bytes_max;
-            if too_large || !self.reserve(self.fill.cost_of(piece.len())) {
-                self.abandon();
+        if self.unkept.is_none() {
+            if self.fill.len() + piece.len() > self.store.limits.object_bytes_max {
+                self.abandon(Unkept::TooLarge);
+            } else if !self.reserve(self.fill.cost_of(piece.len())) {
+                self.abandon(Unkept::NoRoom);
             }
         }
         self.fill.push(piece)
@@ -327,7 +333,7 @@ impl FillWriter {
     /// Completes the entry. Returns its bytes if it was kept, zero if not.
     pub fn finish(mut self) -> usize {
         self.finished = true;
-        let kept = self.indexed.then(|| {
+        let kept = self.unkept.is_none().then(|| {
             let body = self.fill.pieces.lock().close();
             let head = self.new.head.without_length();
             let mut charge = self.charge.take();
@@ -354,9 +360,9 @@ impl FillWriter {
     }
 
     /// Stops keeping the body: those who read it read on, nobody new finds it.
-    fn abandon(&mut self) {
-        self.indexed = false;
-        self.store.forget(&self.object);
+    fn abandon(&mut self, why: Unkept) {
+        self.unkept = Some(why);
+        self.store.remove(&self.object);
         self.fill.pass_through();
         drop(self.charge.take());
     }
@@ -365,8 +371,8 @@ impl FillWriter {
 impl Drop for FillWriter {
     fn drop(&mut self) {
         if !self.finished {
-            if self.indexed {
-                self.store.forget(&self.object);
+            if self.unkept.is_none() {
+                self.store.remove(&self.object);
             }
             self.fill.end(State::Failed);
         }

@@ -8,13 +8,12 @@ use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use parking_lot::Mutex;
 
-use super::encoded::{Encoded, Encodings};
+use super::encoded::{Encodings, Prepared};
 use super::fill::Fill;
 use super::ledger::Charge;
 use super::{NewFill, Renewed};
 use crate::policy::freshness::Left;
 use crate::policy::key::Key;
-use crate::policy::vary::Coding;
 use crate::purge::Sequence;
 
 /// What tells the variants of one key apart: a hash over the request fields that `Vary` names.
@@ -149,8 +148,8 @@ pub struct Object {
     pub body: Body,
     /// What was made of the body for other codings; none where that is not allowed.
     pub(super) encodings: Option<Arc<Encodings>>,
-    /// Heads prepared for a write, by coding; new ones after a validation, as the fields are.
-    pub(super) heads: Mutex<Vec<(Coding, Encoded)>>,
+    /// Heads prepared for a write, one for each coding; new ones after a validation, as the fields are.
+    pub(super) heads: Mutex<Vec<Prepared>>,
     charge: Charge,
 }
 
@@ -180,9 +179,10 @@ impl Object {
         }
     }
 
-    /// The same entry with other fields, after a validation.
+    /// The same entry with other fields and groups, after a validation.
     pub(super) fn with(&self, renewed: Renewed, body: Body, charge: Charge) -> Self {
         let encodings = self.encodings.clone().unwrap_or_default();
+        let same_tags = renewed.tags[..] == self.tags[..];
         Self {
             id: self.id,
             key: Arc::clone(&self.key),
@@ -190,7 +190,11 @@ impl Object {
             head: renewed.head,
             freshness: renewed.freshness,
             expired: OnceLock::new(),
-            tags: Arc::clone(&self.tags),
+            tags: if same_tags {
+                Arc::clone(&self.tags)
+            } else {
+                renewed.tags.into()
+            },
             body,
             encodings: renewed.encodable.then_some(encodings),
             heads: Mutex::default(),
@@ -224,7 +228,7 @@ impl Object {
     pub fn cost(&self) -> usize {
         let encoded = self.encodings.as_ref().map_or(0, |made| made.cost());
         let heads = self.heads.lock();
-        let heads: usize = heads.iter().map(|(_, head)| head.charge.bytes()).sum();
+        let heads: usize = heads.iter().map(Prepared::cost).sum();
         self.charge.bytes() + encoded + heads
     }
 

@@ -3,6 +3,8 @@
 //! Eviction is S3-FIFO (Yang et al., "FIFO queues are all you need for cache eviction", SOSP 2023): a small queue takes
 //! new keys and lets those seen only once fall out, a main queue keeps the rest, a ghost remembers what fell out.
 
+mod tagged;
+
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
@@ -13,7 +15,7 @@ use super::ledger::Charge;
 use super::object::{Object, Variance};
 use super::queue::{LinkedSlots, Links, NIL, Queue};
 use super::sweep::{Act, Group, Sweep};
-use super::tags::{TagLink, Tags, relink};
+use super::tags::{TagLink, Tags};
 use crate::policy::key::Key;
 use crate::purge::Sequence;
 
@@ -154,6 +156,12 @@ impl Shard {
         self.find(&object.key.hash(), |stored| stored.id == object.id)
     }
 
+    /// The entry that this object is, or was before a validation.
+    pub(super) fn held(&self, object: &Object) -> Option<&Arc<Object>> {
+        let slot = self.slots.get(self.find_object(object)?)?;
+        Some(&slot.object)
+    }
+
     /// Makes a fill visible to lookups. False when what stands there began later: the fill is out of date already.
     ///
     /// The purse holds enough for the names of all its groups.
@@ -215,10 +223,7 @@ impl Shard {
             tags: Box::default(),
         });
         self.index.insert(hash, index);
-        let tags = names
-            .iter()
-            .map(|name| self.tags.add(name, index, purse))
-            .collect();
+        let tags = self.tag(index, &names, purse);
         if let Some(slot) = self.slots.get_mut(index) {
             slot.tags = tags;
         }
@@ -248,9 +253,15 @@ impl Shard {
         true
     }
 
-    /// Replaces a stored object by another of the same identity (same groups, other head), validated by a request that began
-    /// at this purge number.
-    pub(super) fn replace(&mut self, stored: &Object, by: Arc<Object>, began: Sequence) -> bool {
+    /// Replaces a stored object by another of the same identity (other head, perhaps other groups), validated by a request that
+    /// began at this purge number. The purse holds enough for the names of groups that are others.
+    pub(super) fn replace(
+        &mut self,
+        stored: &Object,
+        by: Arc<Object>,
+        began: Sequence,
+        purse: &mut Charge,
+    ) -> bool {
         let Some(index) = self.find_object(stored) else {
             return false;
         };
@@ -258,8 +269,12 @@ impl Shard {
             return false;
         };
         let (was, bytes, place) = (slot.object.cost(), by.cost(), slot.place);
+        let same_tags = slot.object.tags == by.tags;
         slot.object = by;
         slot.began = slot.began.max(began);
+        if !same_tags {
+            self.retag(index, purse);
+        }
         let queue = match place {
             Place::Filling => return true,
             Place::Small => &mut self.small,
@@ -398,14 +413,7 @@ impl Shard {
         }
         let slot = self.slots.take(index)?;
         self.unlink_variant(&slot.object.key.hash(), index, slot.next_variant);
-        for link in slot.tags {
-            let slots = &mut self.slots;
-            self.tags.remove(link, |moved, was, now| {
-                if let Some(slot) = slots.get_mut(moved) {
-                    relink(&mut slot.tags, was, now);
-                }
-            });
-        }
+        self.untag(slot.tags);
         self.len -= 1;
         self.leave_site(&slot.object);
         Some(slot.object)

@@ -46,10 +46,11 @@ fn new_fill(store: &Store, path: &str, tags: &[&str]) -> NewFill {
     }
 }
 
-fn renewed(etag: &str) -> Renewed {
+fn renewed(stored: &Object, etag: &str) -> Renewed {
     Renewed {
         head: head(etag),
         freshness: fresh(),
+        tags: stored.tags.to_vec(),
         encodable: true,
     }
 }
@@ -278,12 +279,59 @@ fn a_validation_that_a_purge_overtakes_changes_nothing() {
     put(&store, "/a", &["red"], b"a");
     let stored = find(&store, "/a").unwrap();
     let began = store.sequence();
-    assert!(store.refresh(&stored, renewed("\"b\""), began));
+    assert!(store.refresh(&stored, renewed(&stored, "\"b\""), began));
     assert_eq!(find(&store, "/a").unwrap().head.headers["etag"], "\"b\"");
     let stored = find(&store, "/a").unwrap();
     store.purge(&[Scope::Tag("red")]);
-    assert!(!store.refresh(&stored, renewed("\"c\""), began));
+    assert!(!store.refresh(&stored, renewed(&stored, "\"c\""), began));
     assert!(find(&store, "/a").is_none());
+}
+
+#[test]
+fn a_validation_puts_an_entry_under_the_groups_that_it_names() {
+    let store = store_of(1 << 20);
+    put(&store, "/a", &["red", "blue"], b"a");
+    put(&store, "/b", &["red", "blue"], b"b");
+    let tagged = |stored: &Object, tags: &[&str]| Renewed {
+        tags: tags.iter().map(|tag| Box::from(*tag)).collect(),
+        ..renewed(stored, "\"a\"")
+    };
+    let stored = find(&store, "/a").unwrap();
+    assert!(store.refresh(
+        &stored,
+        tagged(&stored, &["blue", "green"]),
+        store.sequence()
+    ));
+    assert_eq!(store.stats().tags, 3);
+    assert_eq!(store.purge(&[Scope::Tag("red")]).objects, 1);
+    assert!(find(&store, "/a").is_some() && find(&store, "/b").is_none());
+    assert_eq!(store.purge(&[Scope::Tag("green")]).objects, 1);
+    drop(stored);
+    assert_eq!((store.stats().tags, store.stats().used_bytes), (0, 0));
+}
+
+#[test]
+fn a_validation_that_a_purge_of_its_old_or_new_groups_overtakes_changes_nothing() {
+    for purged in ["red", "green"] {
+        let store = store_of(1 << 20);
+        put(&store, "/a", &["red"], b"a");
+        let stored = find(&store, "/a").unwrap();
+        let began = store.sequence();
+        let mode = Mode::Soft { at: Instant::now() };
+        let scopes = &[Scope::Tag(purged)];
+        let order = Order {
+            scopes,
+            mode,
+            hottest: 0,
+        };
+        store.begin_purge(&order).finish();
+        let renewed = Renewed {
+            tags: vec!["green".into()],
+            ..renewed(&stored, "\"b\"")
+        };
+        assert!(!store.refresh(&stored, renewed, began), "{purged}");
+        assert_eq!(&*find(&store, "/a").unwrap().tags[0], "red");
+    }
 }
 
 #[test]
@@ -312,7 +360,7 @@ fn an_encoded_body_is_on_the_account_and_goes_with_its_entry() {
     assert_eq!(stored.encoded(Coding::Brotli).unwrap(), "br");
     assert!(stored.encoded(Coding::Gzip).is_none());
     // A validation leaves the body as it is, and so what was made of it.
-    assert!(store.refresh(&stored, renewed("\"b\""), store.sequence()));
+    assert!(store.refresh(&stored, renewed(&stored, "\"b\""), store.sequence()));
     let validated = find(&store, "/a").unwrap();
     assert_eq!(validated.encoded(Coding::Brotli).unwrap(), "br");
     drop(stored);
@@ -366,18 +414,32 @@ fn a_body_over_the_object_limit_passes_through_and_is_not_kept() {
 }
 
 #[test]
-fn a_reader_that_falls_too_far_behind_an_unkept_body_ends_it() {
-    let store = Store::new(Limits {
-        budget_bytes: 1 << 20,
-        object_bytes_max: 10,
-        variants_max: 8,
-        shards: 1,
-    });
+fn an_unkept_body_ends_when_its_last_reader_falls_too_far_behind() {
+    let store = store_of(1 << 20);
     let mut writer = store.begin_fill(new_fill(&store, "/a", &[]));
     let _stuck = BodyReader::new(writer.object());
     let piece = Bytes::from(vec![0; 1 << 20]);
     let failed = (0..9).find_map(|_| writer.write(piece.clone()).err());
     assert_eq!(failed, Some(FillFailed::Backlog));
+}
+
+#[tokio::test]
+async fn a_reader_that_falls_too_far_behind_an_unkept_body_is_given_up_alone() {
+    let store = store_of(4 << 20);
+    let mut writer = store.begin_fill(new_fill(&store, "/a", &[]));
+    let slow = BodyReader::new(writer.object());
+    let mut fast = BodyReader::new(writer.object());
+    let piece = Bytes::from(vec![0; 1 << 20]);
+    let mut read_bytes = 0;
+    for _ in 0..12 {
+        writer.write(piece.clone()).unwrap();
+        read_bytes += fast.next().await.unwrap().unwrap().len();
+    }
+    assert_eq!(writer.unkept(), Some(Unkept::TooLarge));
+    writer.finish();
+    assert_eq!(fast.next().await, Ok(None));
+    assert_eq!(read_bytes, 12 << 20);
+    assert_eq!(read(slow).await, Err(FillFailed::Backlog));
 }
 
 #[test]
@@ -462,8 +524,8 @@ fn a_validation_after_a_soft_purge_makes_fresh_again_and_one_before_it_does_not(
     };
     store.begin_purge(&order).finish();
     let stale = find(&store, "/a").unwrap();
-    assert!(!store.refresh(&stale, renewed("\"a\""), began));
-    assert!(store.refresh(&stale, renewed("\"a\""), store.sequence()));
+    assert!(!store.refresh(&stale, renewed(&stale, "\"a\""), began));
+    assert!(store.refresh(&stale, renewed(&stale, "\"a\""), store.sequence()));
     assert_eq!(find(&store, "/a").unwrap().expired(), None);
 }
 

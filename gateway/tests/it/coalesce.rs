@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::support::{Answer, Connection, FakeOrigin, Gate, Gateway, Reply, get};
+use serde_json::json;
+
+use crate::support::{Answer, Connection, FakeOrigin, Gate, Gateway, Received, Reply, get};
 
 /// Clients that ask at the same moment; each holds a socket here and one in the gateway.
 const CLIENTS: usize = 1_000;
@@ -13,6 +15,13 @@ const PATIENT: &str = "[cache]\nlock_wait = \"60s\"\nlock_age = \"60s\"\n";
 
 /// Sends one request on each of many connections, then opens the gate.
 async fn herd(gateway: &Gateway, count: usize, gate: &Gate) -> Vec<Answer> {
+    let connections = gather(gateway, count, gate).await;
+    gate.open();
+    answers(connections).await
+}
+
+/// Sends one request on each of many connections. Returns when all of them wait for what is held at the gate.
+async fn gather(gateway: &Gateway, count: usize, gate: &Gate) -> Vec<Connection> {
     let mut connections: Vec<Connection> = Vec::with_capacity(count);
     for _ in 0..count {
         let mut connection = gateway.client().connect().await;
@@ -23,8 +32,11 @@ async fn herd(gateway: &Gateway, count: usize, gate: &Gate) -> Vec<Answer> {
     // Whatever was sent before this request, which needs no origin, is read before it is answered.
     let marker = get("/marker").header("Cache-Control", "only-if-cached");
     assert_eq!(gateway.client().send(&marker).await.status, 504);
-    gate.open();
-    let mut answers = Vec::with_capacity(count);
+    connections
+}
+
+async fn answers(connections: Vec<Connection>) -> Vec<Answer> {
+    let mut answers = Vec::with_capacity(connections.len());
     for mut connection in connections {
         answers.push(connection.answer(&get("/cold")).await);
     }
@@ -116,6 +128,110 @@ async fn those_who_wait_for_a_failed_validation_get_what_is_stale() {
         let status = answer.cache_status();
         assert!(status.contains("detail=stale-if-error"), "{status}");
     }
+}
+
+/// An origin whose first answer is stale at once, with these directives, and whose others are held at the gate.
+async fn stale_then(
+    directives: &'static str,
+    gate: &Gate,
+    then: impl Fn(&Received) -> Reply + Send + Sync + 'static,
+) -> FakeOrigin {
+    let (held, asked) = (gate.clone(), AtomicUsize::new(0));
+    FakeOrigin::start(move |request| match asked.fetch_add(1, Ordering::SeqCst) {
+        0 => Reply::new(200, "kept")
+            .header("Cache-Control", &format!("max-age=0{directives}"))
+            .header("ETag", "\"a\""),
+        _ => then(request).held(&held),
+    })
+    .await
+}
+
+fn assert_all(answers: &[Answer], status: u16, text: Option<&str>) {
+    for answer in answers {
+        assert_eq!(answer.status, status, "{answer:#?}");
+        assert!(text.is_none_or(|text| answer.text() == text), "{answer:#?}");
+    }
+}
+
+#[tokio::test]
+async fn those_who_wait_for_a_dropped_connection_get_what_is_stale_unless_that_is_forbidden() {
+    for (directives, status, asked) in [("", 200, 2), (", must-revalidate", 502, 3)] {
+        let gate = Gate::closed();
+        let origin = stale_then(directives, &gate, |_| Reply::hang_up()).await;
+        let gateway = Gateway::with(&[&origin], PATIENT).await;
+        gateway.client().get("/cold").await;
+        let answers = herd(&gateway, 300, &gate).await;
+        assert_eq!(origin.count(), asked, "{directives}");
+        assert_all(&answers, status, (status == 200).then_some("kept"));
+    }
+}
+
+#[tokio::test]
+async fn those_who_wait_while_every_origin_is_full_get_what_is_stale_unless_that_is_forbidden() {
+    for (directives, status) in [("", 200), (", must-revalidate", 503)] {
+        let gate = Gate::closed();
+        let origin = stale_then(directives, &gate, |_| Reply::fresh("held")).await;
+        let full = "[upstream]\nin_flight_max = 1\nqueue_wait = \"500ms\"\n";
+        let gateway = Gateway::with(&[&origin], &format!("{PATIENT}{full}")).await;
+        let client = gateway.client();
+        client.get("/cold").await;
+        let place = tokio::spawn(async move { client.get("/other").await });
+        gate.reached(1).await;
+        let answers = answers(gather(&gateway, 300, &gate).await).await;
+        assert_eq!(origin.hits("/cold"), 1, "there is no place");
+        assert_all(&answers, status, (status == 200).then_some("kept"));
+        gate.open();
+        assert_eq!(place.await.unwrap().text(), "held");
+    }
+}
+
+#[tokio::test]
+async fn those_who_wait_for_a_304_about_something_else_share_one_whole_answer() {
+    for (name, value) in [("ETag", "\"b\""), ("Vary", "Accept-Language")] {
+        let gate = Gate::closed();
+        let origin = stale_then("", &gate, move |request| {
+            match request.header("if-none-match") {
+                Some(_) => Reply::new(304, "")
+                    .header("Cache-Control", "max-age=60")
+                    .header(name, value),
+                None => Reply::fresh("whole").header(name, value),
+            }
+        })
+        .await;
+        let gateway = Gateway::with(&[&origin], PATIENT).await;
+        gateway.client().get("/cold").await;
+        let answers = herd(&gateway, 300, &gate).await;
+        assert_eq!(origin.count(), 3, "{name}: one validation, one fetch");
+        let (kept, whole): (Vec<_>, Vec<_>) = answers
+            .into_iter()
+            .partition(|answer| answer.text() == "kept");
+        assert_eq!(
+            kept.len(),
+            1,
+            "who asked is answered with what it asked about"
+        );
+        assert_all(&whole, 200, Some("whole"));
+    }
+}
+
+#[tokio::test]
+async fn those_who_wait_for_a_304_with_other_groups_share_it_and_the_new_groups_hold() {
+    let gate = Gate::closed();
+    let origin = stale_then("", &gate, |_| {
+        Reply::new(304, "")
+            .header("Cache-Control", "max-age=60")
+            .header("Cache-Groups", "\"new\"")
+    })
+    .await;
+    let gateway = Gateway::with(&[&origin], PATIENT).await;
+    gateway.client().get("/cold").await;
+    let answers = herd(&gateway, 300, &gate).await;
+    assert_eq!(origin.count(), 2);
+    assert_all(&answers, 200, Some("kept"));
+    let purged = gateway.purge(json!({ "tags": ["new"] })).await;
+    assert_eq!(purged["objects"], 1, "{purged}");
+    gateway.client().get("/cold").await;
+    assert_eq!(origin.count(), 3);
 }
 
 #[tokio::test]
@@ -220,6 +336,48 @@ async fn a_client_that_does_not_read_holds_up_nobody_who_shares_its_fetch() {
         other.body.len()
     );
     assert_eq!(origin.count(), 1);
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_costs_nobody_else_a_body_that_turns_out_too_large() {
+    // More than the sockets to the idle one hold, and the backlog beside them.
+    const BYTES: usize = 32_000_000;
+    let gate = Gate::closed();
+    let held = gate.clone();
+    let origin = FakeOrigin::start(move |_| {
+        Reply::fresh(vec![b'x'; BYTES])
+            .chunked()
+            .held_after_header(&held)
+    })
+    .await;
+    let gateway = Gateway::general(&[&origin]).await;
+    let mut first = gateway.client().connect().await;
+    first.write(&get("/large")).await;
+    gate.reached(1).await;
+    let mut idle = gateway.client().connect().await;
+    idle.write(&get("/large")).await;
+    idle.answer_head().await;
+    gate.open();
+    let answer = first.answer(&get("/large")).await;
+    assert!(
+        answer.whole && answer.body.len() == BYTES,
+        "{} bytes",
+        answer.body.len()
+    );
+    assert_eq!(origin.count(), 1, "both were of one fetch");
+}
+
+#[tokio::test]
+async fn nobody_waits_for_a_body_that_is_announced_as_too_large() {
+    const BYTES: usize = 24_000_000;
+    let origin = FakeOrigin::start(|_| Reply::fresh(vec![b'x'; BYTES])).await;
+    let gateway = Gateway::general(&[&origin]).await;
+    let mut idle = gateway.client().connect().await;
+    idle.write(&get("/large")).await;
+    idle.answer_head().await;
+    let other = gateway.client().get("/large").await;
+    assert!(!other.is_hit() && other.body.len() == BYTES);
+    assert_eq!(origin.count(), 2);
 }
 
 #[tokio::test]

@@ -298,3 +298,30 @@ async fn a_key_its_entries_and_the_rest_never_contradict_each_other() {
         json!({ "verdict": "fetch", "reason": "a variant that is not kept" })
     );
 }
+
+#[tokio::test]
+async fn the_windows_for_an_error_and_for_no_origin_are_told_apart() {
+    let origin = FakeOrigin::start(|request| {
+        let directives = match request.target.as_str() {
+            "/granted" => "max-age=60, stale-if-error=30",
+            "/silent" => "max-age=60",
+            _ => "max-age=60, must-revalidate, stale-if-error=30",
+        };
+        Reply::new(200, "page").header("Cache-Control", directives)
+    })
+    .await;
+    let settings = "[cache]\nstale_if_unreachable = \"10m\"";
+    let gateway = Gateway::with(&[&origin], settings).await;
+    for (target, on_error, unreachable) in
+        [("/granted", 30, 30), ("/silent", 0, 600), ("/strict", 0, 0)]
+    {
+        gateway.client().get(target).await;
+        let told = explained(&gateway, target).await;
+        let entry = &told["keys"][0]["entries"][0];
+        assert_eq!(entry["stale_if_error_seconds"], on_error, "{told:#}");
+        assert_eq!(
+            entry["stale_if_unreachable_seconds"], unreachable,
+            "{told:#}"
+        );
+    }
+}

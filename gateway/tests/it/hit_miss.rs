@@ -230,6 +230,11 @@ async fn a_large_body_is_kept_byte_for_byte_and_one_over_the_limit_is_passed_on_
             "{}",
             passed.body.len()
         );
+        assert_passed(&passed);
+        assert!(
+            passed.cache_status().ends_with("detail=too-large"),
+            "{passed:#?}"
+        );
     }
     assert_eq!(origin.hits("/too-large"), 2);
 }

@@ -6,6 +6,7 @@ mod access_log;
 mod admin;
 mod auth;
 mod balance;
+mod cache_status;
 mod check;
 mod coalesce;
 mod coherence;

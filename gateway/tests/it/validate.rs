@@ -3,7 +3,9 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
-use crate::support::{FakeOrigin, Gateway, Reply, Request, assert_hit, get};
+use serde_json::json;
+
+use crate::support::{FakeOrigin, Gateway, Reply, Request, assert_hit, assert_miss, get};
 
 const THEN: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
 const LATER: &str = "Mon, 07 Nov 1994 10:00:00 GMT";
@@ -86,7 +88,7 @@ async fn a_validated_answer_is_as_old_as_its_validation_says() {
 }
 
 #[tokio::test]
-async fn a_304_about_something_else_answers_once_and_updates_nothing() {
+async fn a_304_about_something_else_answers_once_and_the_next_answer_comes_whole() {
     let other = |name: &str, value: &str| {
         Reply::new(304, "")
             .header("Cache-Control", "max-age=60")
@@ -96,21 +98,57 @@ async fn a_304_about_something_else_answers_once_and_updates_nothing() {
     for (then, detail) in [
         (other("ETag", "\"b\""), "validator-changed"),
         (other("Vary", "Accept-Language"), "vary-changed"),
-        (other("Cache-Groups", "\"g\""), "groups-changed"),
     ] {
-        let origin = stale_then(tagged(), then).await;
+        let asked = AtomicUsize::new(0);
+        let origin = FakeOrigin::start(move |request| {
+            let asked = asked.fetch_add(1, Ordering::SeqCst);
+            match (asked, request.header("if-none-match")) {
+                (0, _) => tagged().header("Cache-Control", "max-age=0"),
+                (_, Some(_)) => then.clone(),
+                (_, None) => Reply::fresh("whole"),
+            }
+        })
+        .await;
         let gateway = Gateway::general(&[&origin]).await;
         gateway.client().get("/page").await;
-        for asked in 2..4 {
-            let answer = gateway.client().get("/page").await;
-            assert_eq!((answer.status, answer.text()), (200, "body"), "{answer:#?}");
-            assert_eq!(answer.header("etag"), Some("\"a\""), "{answer:#?}");
-            assert_eq!(answer.header("x-new"), None, "{answer:#?}");
-            assert!(answer.cache_status().contains(detail), "{answer:#?}");
-            assert_eq!(origin.count(), asked);
-            assert_eq!(origin.last().header("if-none-match"), Some("\"a\""));
-        }
+        let answer = gateway.client().get("/page").await;
+        assert_eq!((answer.status, answer.text()), (200, "body"), "{answer:#?}");
+        assert_eq!(answer.header("etag"), Some("\"a\""), "{answer:#?}");
+        assert_eq!(answer.header("x-new"), None, "{answer:#?}");
+        assert!(answer.cache_status().contains(detail), "{answer:#?}");
+        assert_eq!(origin.last().header("if-none-match"), Some("\"a\""));
+        let explain = get("/explain?url=http://shop.test/page");
+        let told = gateway.call(explain).await.json();
+        assert_eq!(
+            told["keys"][0]["last_refusal"]["reason"], detail,
+            "{told:#}"
+        );
+        let next = gateway.client().get("/page").await;
+        assert_miss(&next);
+        assert_eq!(next.text(), "whole", "{next:#?}");
+        assert_hit(&gateway.client().get("/page").await);
+        assert_eq!(origin.count(), 3);
     }
+}
+
+#[tokio::test]
+async fn the_groups_of_a_304_take_the_place_of_those_before() {
+    let origin = stale_then(
+        tagged().header("Cache-Groups", "\"old\", \"both\""),
+        same().header("Cache-Groups", "\"both\", \"new\""),
+    )
+    .await;
+    let gateway = Gateway::general(&[&origin]).await;
+    let client = gateway.client();
+    client.get("/page").await;
+    client.get("/page").await;
+    for (group, objects) in [("old", 0), ("new", 1)] {
+        assert_hit(&client.get("/page").await);
+        let purged = gateway.purge(json!({ "tags": [group] })).await;
+        assert_eq!(purged["objects"], objects, "{group}: {purged}");
+    }
+    assert_eq!(origin.count(), 2);
+    assert!(!client.get("/page").await.is_hit());
 }
 
 #[tokio::test]

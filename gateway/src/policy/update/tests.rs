@@ -12,7 +12,6 @@ fn freshen(stored: Fields<'_>, validation: Fields<'_>) -> Result<HeaderMap, Unfi
         &headers(stored),
         &headers(validation),
         SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777),
-        &TagLimits::default(),
     )
 }
 
@@ -98,12 +97,10 @@ fn a_304_that_varies_on_something_else_updates_nothing() {
 }
 
 #[test]
-fn a_304_with_other_groups_updates_nothing() {
+fn groups_of_a_304_take_the_place_of_the_stored_ones() {
     let stored: Fields<'_> = &[("cache-groups", "\"a\", \"b\"")];
-    assert_eq!(
-        freshen(stored, &[("cache-groups", "\"a\"")]),
-        Err(Unfit::Groups)
-    );
-    assert!(freshen(stored, &[("cache-groups", "\"b\", \"a\"")]).is_ok());
-    assert!(freshen(stored, &[]).is_ok());
+    let merged = freshen(stored, &[("cache-groups", "\"c\"")]).unwrap();
+    assert_eq!(merged["cache-groups"], "\"c\"");
+    let merged = freshen(stored, &[]).unwrap();
+    assert_eq!(merged["cache-groups"], "\"a\", \"b\"");
 }

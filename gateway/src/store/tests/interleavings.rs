@@ -71,7 +71,7 @@ impl World {
         let version = self.version.load(Ordering::SeqCst);
         if version_of(&stored) == version {
             self.store
-                .refresh(&stored, renewed(&version.to_string()), began);
+                .refresh(&stored, renewed(&stored, &version.to_string()), began);
         } else {
             self.fill();
         }

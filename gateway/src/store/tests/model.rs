@@ -51,8 +51,10 @@ enum Step {
     AnswerHeader {
         tags: Vec<u8>,
     },
-    /// The oldest asked is answered with 304.
-    AnswerUnchanged,
+    /// The oldest asked is answered with 304, which may name other groups.
+    AnswerUnchanged {
+        tags: Option<Vec<u8>>,
+    },
     /// The oldest open body ends.
     Finish,
     /// The newest open body breaks off.
@@ -79,7 +81,7 @@ fn step() -> impl Strategy<Value = Step> {
         12 => place().prop_map(Step::Ask),
         8 => (tags(), 0..3_000u16).prop_map(|(tags, bytes)| Step::Answer { tags, bytes }),
         3 => tags().prop_map(|tags| Step::AnswerHeader { tags }),
-        3 => Just(Step::AnswerUnchanged),
+        3 => proptest::option::of(tags()).prop_map(|tags| Step::AnswerUnchanged { tags }),
         3 => Just(Step::Finish),
         1 => Just(Step::Break),
         4 => (named, kind).prop_map(|(named, kind)| Step::Purge(named, kind)),
@@ -179,15 +181,17 @@ impl Model {
     }
 
     /// Whether the answer 304 counts.
-    fn refresh(&mut self, asked: &Asked, id: u64, etag: String) -> bool {
+    fn refresh(&mut self, asked: &Asked, id: u64, etag: String, tags: &[u8]) -> bool {
         let Some(kept) = self.kept.get(&asked.place).filter(|kept| kept.id == id) else {
             return false;
         };
-        if self.is_overtaken(asked.began, asked.place, &kept.tags) {
+        let is_overtaken = |tags| self.is_overtaken(asked.began, asked.place, tags);
+        if is_overtaken(&kept.tags) || is_overtaken(tags) {
             return false;
         }
         let kept = Kept {
             etag,
+            tags: tags.to_vec(),
             is_soft: false,
             began: kept.began.max(asked.began),
             ..kept.clone()
@@ -275,7 +279,11 @@ impl Trial {
         }
     }
 
-    fn answer_unchanged(&mut self, number: usize) -> Result<(), TestCaseError> {
+    fn answer_unchanged(
+        &mut self,
+        number: usize,
+        tags: &Option<Vec<u8>>,
+    ) -> Result<(), TestCaseError> {
         if self.asked.is_empty() {
             return Ok(());
         }
@@ -284,17 +292,28 @@ impl Trial {
             return Ok(());
         };
         let etag = format!("\"{number}\"");
+        let named = match tags {
+            Some(tags) => tag_names(tags),
+            None => stored.tags.to_vec(),
+        };
         let refreshed = self.store.refresh(
             &stored,
             Renewed {
                 head: head(&etag),
                 freshness: self.freshness(),
+                tags: named.clone(),
                 encodable: true,
             },
             asked.began,
         );
         if self.is_exact || refreshed {
-            prop_assert_eq!(self.model.refresh(&asked, stored.id, etag), refreshed);
+            let tags: Vec<u8> = (0..6)
+                .filter(|tag| named.contains(&tag_names(&[*tag])[0]))
+                .collect();
+            prop_assert_eq!(
+                self.model.refresh(&asked, stored.id, etag, &tags),
+                refreshed
+            );
         }
         Ok(())
     }
@@ -382,7 +401,7 @@ impl Trial {
                 let begun = self.begin(&tags, number);
                 self.open.extend(begun);
             }
-            Step::AnswerUnchanged => self.answer_unchanged(number)?,
+            Step::AnswerUnchanged { tags } => self.answer_unchanged(number, &tags)?,
             Step::Finish => {
                 if !self.open.is_empty() {
                     let writer = self.open.remove(0);
