@@ -114,8 +114,9 @@ pub fn run(config: Config, start: Start) -> Result<Infallible> {
         server.add_service(background_service("admin", admin));
     }
     add_watches(&mut server, &parts)?;
+    let encrypted = parts.config.tls.iter().map(|tls| tls.listen);
     let ready = Ready {
-        public: parts.config.listen,
+        public: encrypted.chain([parts.config.listen]).collect(),
         waiting,
     };
     let readiness = server.add_service(background_service("readiness", ready));

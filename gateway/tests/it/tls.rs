@@ -53,6 +53,11 @@ impl Encrypted {
             files.path().join("key.pem"),
         );
         let gateway = Gateway::with(&[origin], &settings).await;
+        // The other listeners answer by now. Each opens on its own.
+        until("the encrypted listener is open", || async {
+            TcpStream::connect(listen).await.is_ok()
+        })
+        .await;
         Self {
             gateway,
             listen,
