@@ -27,7 +27,7 @@ use crate::balance::{HealthChecks, Pool, Resolver, places_of};
 use crate::client::default_token_file;
 use crate::coherence::Coherence;
 use crate::config::{self, ATTEMPTS_MAX, Config, secret};
-use crate::guard::{Bounds, Guarded, Times, raise_limit};
+use crate::guard::{Bounds, Guarded, HeaderMax, Times, raise_limit};
 use crate::log_level::LogLevel;
 use crate::metrics::Metrics;
 use crate::notify::{Notifier, Ready};
@@ -232,7 +232,8 @@ fn public_services(
     let guarded = Guarded::new(
         proxy,
         bounds(config),
-        Arc::clone(&parts.metrics.connections),
+        header_max(&parts.current),
+        &parts.metrics,
         cors.as_ref().map_or(&[], Answers::every),
     );
     let proxy = guarded.app();
@@ -323,6 +324,19 @@ fn http_options(config: &Config) -> HttpServerOptions {
     options.h2_idle_timeout = Some(config.limits.keepalive_timeout);
     options.keepalive_request_limit = Some(config.limits.keepalive_requests_max.saturating_sub(1));
     options
+}
+
+/// Bytes of a request line beside its target: the method and the version.
+const LINE_BYTES_MAX: usize = 256;
+
+/// What no header is longer than that the settings in force would let in.
+fn header_max(current: &Arc<Current>) -> HeaderMax {
+    let current = Arc::clone(current);
+    Box::new(move || {
+        let gateway = current.gateway();
+        let limits = &gateway.config().limits;
+        limits.target_bytes_max.as_usize() + limits.header_bytes_max.as_usize() + LINE_BYTES_MAX
+    })
 }
 
 fn bounds(config: &Config) -> Bounds {
