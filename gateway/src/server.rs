@@ -169,7 +169,9 @@ fn parts(
         pool: &pool,
         journal: &journal,
         metrics: &metrics,
+        handover: upgrader.handover(),
     };
+    upgrader.forgets(&store);
     let knowledge = follow::add_services(server, &config, &shared)?;
     let coherence = knowledge.coherence.clone();
     let access_log = config.access_log.as_ref().map(AccessLog::start).transpose();
