@@ -7,6 +7,7 @@
 //!
 //! The handshake of an encrypted connection is made here too: Pingora would give it a minute, and count it nowhere.
 
+mod body;
 mod clients;
 mod clock;
 mod descriptors;
@@ -37,6 +38,7 @@ use tokio::time::{Instant, Sleep};
 
 use crate::metrics::{ConnectionMetrics, Cut, Metrics};
 
+pub use body::BodyPace;
 pub use clients::Clients;
 pub use clock::Times;
 pub use descriptors::raise_limit;

@@ -196,6 +196,7 @@ impl ProxyHttp for Proxy {
     ) -> Result<()> {
         if end_of_stream {
             guard::body_arrived();
+            ctx.ctx.owes_body = false;
         }
         let InFlight { gateway, ctx } = ctx;
         gateway.pass_body(session, body, ctx)

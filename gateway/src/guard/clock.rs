@@ -42,24 +42,24 @@ enum Phase {
 
 /// How far behind a client may still fall: every byte earns it time, and waiting for it costs.
 #[derive(Debug, Clone, Copy)]
-struct Pace {
+pub(super) struct Pace {
     slack: Duration,
     waiting_since: Option<Instant>,
 }
 
 impl Pace {
-    fn new(slack: Duration) -> Self {
+    pub(super) fn new(slack: Duration) -> Self {
         Self {
             slack,
             waiting_since: None,
         }
     }
 
-    fn waits(&mut self, now: Instant) {
+    pub(super) fn waits(&mut self, now: Instant) {
         self.waiting_since.get_or_insert(now);
     }
 
-    fn moves(&mut self, bytes: usize, rate: u64, slack_max: Duration, now: Instant) {
+    pub(super) fn moves(&mut self, bytes: usize, rate: u64, slack_max: Duration, now: Instant) {
         if let Some(since) = self.waiting_since.take() {
             self.slack = self
                 .slack
@@ -69,7 +69,7 @@ impl Pace {
         self.slack = slack_max.min(self.slack + Duration::from_millis(earned));
     }
 
-    fn due(&self) -> Option<Instant> {
+    pub(super) fn due(&self) -> Option<Instant> {
         Some(self.waiting_since? + self.slack)
     }
 }
