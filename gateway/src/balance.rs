@@ -40,6 +40,8 @@ pub struct Pool {
     queue: Arc<Queue>,
     queued: AtomicU64,
     refused: AtomicU64,
+    retries: AtomicU64,
+    retries_refused: AtomicU64,
     random: AtomicU64,
     next_id: AtomicU64,
 }
@@ -83,6 +85,9 @@ pub enum NoNode {
     /// Operators keep requests from all of them.
     #[error("every origin is drained")]
     Drained,
+    /// The last health check of each of them met nobody: connecting would take its whole timeout, at one after the other.
+    #[error("no origin can be reached")]
+    Absent,
 }
 
 /// Why an operator's order about a node cannot be followed.
@@ -121,6 +126,8 @@ impl Pool {
             queue: Arc::default(),
             queued: AtomicU64::new(0),
             refused: AtomicU64::new(0),
+            retries: AtomicU64::new(0),
+            retries_refused: AtomicU64::new(0),
             random: AtomicU64::new(random),
             next_id: AtomicU64::new(0),
         };
@@ -178,22 +185,24 @@ impl Pool {
             return;
         }
         let mut nodes = self.nodes.write();
-        let of_others = |node: &&Arc<Node>| node.place().origin != origin;
-        let others = nodes.iter().filter(of_others);
-        let mut all: Vec<_> = others
-            .map(|node| node.place().clone())
-            .chain(places)
-            .collect();
+        let others = nodes.iter().filter(|node| node.origin() != origin);
+        let known = |node: &Arc<Node>| Place {
+            origin: node.origin(),
+            ..node.place().clone()
+        };
+        let mut all: Vec<_> = others.map(known).chain(places).collect();
         all.sort_by_key(|place| place.origin); // stable: the order within an origin stays
         let next = self.merge(&nodes, all, now);
         *nodes = next;
     }
 
     fn merge(&self, nodes: &[Arc<Node>], places: Vec<Place>, now: Instant) -> Arc<[Arc<Node>]> {
-        let is_at = |node: &Node, place: &Place| {
+        let serves_at = |node: &Node, place: &Place| {
             let own = node.place();
-            (own.origin, &own.name, own.address, own.check_at)
-                == (place.origin, &place.name, place.address, place.check_at)
+            (&own.name, own.address) == (&place.name, place.address)
+        };
+        let is_at = |node: &Node, place: &Place| {
+            serves_at(node, place) && node.place().check_at == place.check_at
         };
         for node in nodes {
             if !places.iter().any(|place| is_at(node, place)) {
@@ -201,12 +210,17 @@ impl Pool {
             }
         }
         let place_node = |place: Place| {
-            let known = nodes.iter().find(|node| is_at(node, &place));
-            known.cloned().unwrap_or_else(|| {
-                let node = self.node(place);
-                node.come_in(now);
-                node
-            })
+            if let Some(node) = nodes.iter().find(|node| is_at(node, &place)) {
+                node.set_origin(place.origin);
+                return Arc::clone(node);
+            }
+            // Checked elsewhere from now on: a drain is about where it serves.
+            let same = nodes.iter().find(|node| serves_at(node, &place));
+            let is_drained = same.is_some_and(|node| node.is_drained());
+            let node = self.node(place);
+            node.come_in(now);
+            node.set_drained(is_drained, now);
+            node
         };
         places.into_iter().map(place_node).collect()
     }
@@ -301,7 +315,17 @@ impl Pool {
     /// Whether a request may be tried once more at another node, by how many nodes there are and by the budget, from which
     /// the attempt is then taken.
     pub fn may_retry(&self, tried: &[NodeId], attempts_max: usize) -> bool {
-        tried.len() < attempts_max.min(self.nodes().len()) && self.rules().budget.take()
+        if tried.len() >= attempts_max.min(self.nodes().len()) {
+            return false;
+        }
+        let is_granted = self.rules().budget.take();
+        // Counted here: the budget is another after a reload.
+        let counter = match is_granted {
+            true => &self.retries,
+            false => &self.retries_refused,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        is_granted
     }
 
     /// Keeps new requests from a node, or from all nodes of a name; those in flight end as they will.
@@ -345,18 +369,18 @@ impl Pool {
 
     /// What operators see.
     pub fn status(&self) -> BalanceStatus {
-        let (retries, retries_refused) = self.rules().budget.counts();
         BalanceStatus {
             waiting: self.queue.len(),
             queued: self.queued.load(Ordering::Relaxed),
             refused: self.refused.load(Ordering::Relaxed),
-            retries,
-            retries_refused,
+            retries: self.retries.load(Ordering::Relaxed),
+            retries_refused: self.retries_refused.load(Ordering::Relaxed),
         }
     }
 }
 
-/// The nodes that a request may go to: those that serve; all of them when too few do, or when it has tried those.
+/// The nodes that a request may go to: those that serve; when too few do, or when it has tried those, all where somebody
+/// is.
 fn usable<'n>(
     nodes: &'n [Arc<Node>],
     tried: &[NodeId],
@@ -367,9 +391,13 @@ fn usable<'n>(
     if open.is_empty() {
         return Err(NoNode::Drained);
     }
+    let mut untried = open.clone();
+    untried.retain(|node| !node.is_absent());
+    if untried.is_empty() {
+        return Err(NoNode::Absent);
+    }
     let serving = open.iter().filter(|node| node.is_available(now)).count();
     let panics = serving * 100 < open.len() * panic_percent as usize;
-    let mut untried = open;
     untried.retain(|node| !tried.contains(&node.id()));
     if untried.is_empty() {
         return Err(NoNode::Tried);

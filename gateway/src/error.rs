@@ -18,13 +18,16 @@ pub fn status(error: &Error) -> Option<StatusCode> {
             | ErrorType::ConnectionClosed,
         ) => return None,
         (ErrorSource::Downstream, _) => StatusCode::BAD_REQUEST,
+        (ErrorSource::Upstream, ErrorType::ReadTimedout | ErrorType::WriteTimedout) => {
+            StatusCode::GATEWAY_TIMEOUT
+        }
+        // No origin was reached: nothing was sent, and any request may come again.
         (
             ErrorSource::Upstream,
-            ErrorType::ConnectTimedout | ErrorType::ReadTimedout | ErrorType::WriteTimedout,
-        ) => StatusCode::GATEWAY_TIMEOUT,
-        (
-            ErrorSource::Upstream,
-            ErrorType::ConnectRefused | ErrorType::ConnectNoRoute | ErrorType::ConnectError,
+            ErrorType::ConnectTimedout
+            | ErrorType::ConnectRefused
+            | ErrorType::ConnectNoRoute
+            | ErrorType::ConnectError,
         ) => StatusCode::SERVICE_UNAVAILABLE,
         (ErrorSource::Upstream, _) => StatusCode::BAD_GATEWAY,
         (ErrorSource::Internal | ErrorSource::Unset, _) => StatusCode::INTERNAL_SERVER_ERROR,
@@ -119,7 +122,9 @@ mod tests {
     fn an_origin_that_is_too_slow_is_a_gateway_timeout_and_a_broken_one_a_bad_gateway() {
         let statuses = [
             (ErrorType::ReadTimedout, 504),
-            (ErrorType::ConnectTimedout, 504),
+            (ErrorType::WriteTimedout, 504),
+            (ErrorType::ConnectTimedout, 503),
+            (ErrorType::ConnectNoRoute, 503),
             (ErrorType::ConnectionClosed, 502),
             (ErrorType::InvalidHTTPHeader, 502),
             (ErrorType::ConnectRefused, 503),

@@ -7,6 +7,7 @@
 //!
 //! The handshake of an encrypted connection is made here too: Pingora would give it a minute, and count it nowhere.
 
+mod body;
 mod clients;
 mod clock;
 mod descriptors;
@@ -35,16 +36,23 @@ use pingora::protocols::{ALPN, Stream, UniqueIDType};
 use pingora::server::ShutdownWatch;
 use tokio::time::{Instant, Sleep};
 
+use crate::metrics::{ConnectionMetrics, Cut, Metrics};
+
+pub use body::BodyPace;
 pub use clients::Clients;
 pub use clock::Times;
 pub use descriptors::raise_limit;
 
 use clock::{Clock, Overdue};
-use framing::Framing;
+use framing::{Framing, Malformed};
+use refusal::Refusals;
 use wire::{DATE_BYTES, Wire};
 
 /// The bytes with which an HTTP/2 connection begins (RFC 9113 section 3.4).
 const HTTP2_PREFACE_BYTES: usize = 24;
+
+/// Bytes of a request's header, its line included, that are read at most; asked at each header, as settings change.
+pub type HeaderMax = Box<dyn Fn() -> usize + Send + Sync>;
 
 tokio::task_local! {
     static CONNECTION: Arc<Connection>;
@@ -66,28 +74,40 @@ pub struct Bounds {
 /// A proxy behind the connection layer.
 pub struct Guarded<A> {
     app: Arc<A>,
-    bounds: Bounds,
-    open: Arc<AtomicUsize>,
+    terms: Arc<Terms>,
     /// Makes the handshake; none where connections are plain.
     acceptor: Option<Acceptor>,
-    /// What one connection too many is told; one that would be encrypted is not worth the handshake.
-    refusal: Option<Bytes>,
+}
+
+/// What all connections have in common.
+struct Terms {
+    bounds: Bounds,
+    header_max: HeaderMax,
+    open: Arc<AtomicUsize>,
+    cuts: Arc<ConnectionMetrics>,
+    refusals: Refusals,
 }
 
 impl<A> Guarded<A> {
-    /// Puts the layer around a proxy; `open` counts the connections, for metrics; `fields` go on a refusal too.
+    /// Puts the layer around a proxy and counts its connections; `fields` go on a refusal too.
     pub fn new(
         app: A,
         bounds: Bounds,
-        open: Arc<AtomicUsize>,
+        header_max: HeaderMax,
+        metrics: &Metrics,
         fields: &[(HeaderName, HeaderValue)],
     ) -> Self {
+        let terms = Terms {
+            bounds,
+            header_max,
+            open: Arc::clone(&metrics.connections),
+            cuts: Arc::clone(&metrics.cuts),
+            refusals: Refusals::new(fields),
+        };
         Self {
             app: Arc::new(app),
-            bounds,
-            open,
+            terms: Arc::new(terms),
             acceptor: None,
-            refusal: Some(refusal::refusal(fields)),
         }
     }
 
@@ -95,10 +115,8 @@ impl<A> Guarded<A> {
     pub fn encrypted(&self, acceptor: Acceptor) -> Self {
         Self {
             app: self.app(),
-            bounds: self.bounds,
-            open: Arc::clone(&self.open),
+            terms: Arc::clone(&self.terms),
             acceptor: Some(acceptor),
-            refusal: None,
         }
     }
 
@@ -116,11 +134,15 @@ impl<A: HttpServerApp + Send + Sync + 'static> Guarded<A> {
             // Apart: a connection that is served has no room for a handshake.
             Some(acceptor) => match Box::pin(shake_hands(acceptor, stream)).await {
                 Some(stream) => stream,
-                None => return,
+                None => return self.terms.cuts.note(Cut::Handshake),
             },
         };
         let is_http2 = stream.selected_alpn_proto() == Some(ALPN::H2);
-        let wire = Box::new(Wire::new(stream, connection, self.bounds.write_buffer));
+        let wire = Box::new(Wire::new(
+            stream,
+            connection,
+            self.terms.bounds.write_buffer,
+        ));
         if is_http2 {
             self.serve_http2(wire, shutdown).await;
         } else {
@@ -144,7 +166,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Guarded<A> {
             let has_begun = tokio::select! {
                 biased; // what has come already is served
                 has_begun = wire.first_bytes(1) => has_begun,
-                () = stopped(shutdown.clone(), self.bounds.linger) => false,
+                () = stopped(shutdown.clone(), self.terms.bounds.linger) => false,
             };
             if !has_begun {
                 return;
@@ -174,7 +196,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Guarded<A> {
             settings.apply_to_session(&mut session);
             return session;
         }
-        let keepalive = self.bounds.times.keepalive.as_secs();
+        let keepalive = self.terms.bounds.times.keepalive.as_secs();
         session.set_keepalive((!stops).then_some(keepalive));
         let options = self.app.server_options();
         let reuses = options.and_then(|options| options.keepalive_request_limit);
@@ -191,22 +213,31 @@ impl<A: HttpServerApp + Send + Sync + 'static> ServerApp for Guarded<A> {
         shutdown: &ShutdownWatch,
     ) -> Option<Stream> {
         let descriptor = stream.id();
-        let place = Place::take(&self.open, self.bounds.connections_max)
-            .filter(|_| !descriptors::is_kept_back(descriptor));
-        let Some(_place) = place else {
-            if let Some(refusal) = &self.refusal {
-                refusal::refuse(stream, refusal).await;
-            }
-            return None;
+        let terms = &self.terms;
+        let place = Place::take(&terms.open, terms.bounds.connections_max).ok_or(Cut::Full);
+        let place = match place {
+            Ok(_) if descriptors::is_kept_back(descriptor) => Err(Cut::Descriptors),
+            place => place,
         };
-        let connection = Arc::new(Connection::new(self.bounds.times, Instant::now()));
+        let _place = match place {
+            Ok(place) => place,
+            Err(cut) => {
+                terms.cuts.note(cut);
+                // One that would be encrypted is not worth the handshake that an answer takes.
+                if self.acceptor.is_none() {
+                    refusal::refuse(stream, &terms.refusals.full).await;
+                }
+                return None;
+            }
+        };
+        let connection = Arc::new(Connection::new(Arc::clone(terms), Instant::now()));
         let serve = CONNECTION.scope(
             Arc::clone(&connection),
             self.begin(stream, Arc::clone(&connection), shutdown),
         );
         let watched = Watched {
             serve: pin!(serve),
-            alarm: pin!(tokio::time::sleep(self.bounds.times.header)),
+            alarm: pin!(tokio::time::sleep(terms.bounds.times.header)),
             connection,
             descriptor,
         };
@@ -265,11 +296,18 @@ impl<F: Future<Output = ()>> Future for Watched<'_, F> {
             if this.alarm.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
-            match this.connection.clock.lock().overdue(Instant::now()) {
+            let overdue = this.connection.clock.lock().overdue(Instant::now());
+            let cuts = &this.connection.terms.cuts;
+            match overdue {
                 None => {}
                 // Dropping what serves it closes its socket.
-                Some(Overdue::Unserved) => return Poll::Ready(()),
-                Some(Overdue::Serving) => break,
+                Some(Overdue::Idle) => return Poll::Ready(()),
+                Some(Overdue::Header) => {
+                    cuts.note(Cut::HeaderLate);
+                    return Poll::Ready(());
+                }
+                Some(Overdue::Body) => break cuts.note(Cut::BodySlow),
+                Some(Overdue::Answer) => break cuts.note(Cut::AnswerSlow),
             }
         }
         self.connection.cut(self.descriptor);
@@ -282,7 +320,7 @@ impl<F: Future<Output = ()>> Future for Watched<'_, F> {
 fn header_begins() {
     let _ = CONNECTION.try_with(|connection| {
         connection.clock.lock().header_begins(Instant::now());
-        *connection.framing.lock() = Framing::new();
+        *connection.framing.lock() = Framing::new((connection.terms.header_max)());
     });
 }
 
@@ -321,8 +359,8 @@ pub fn answer_dated(date: &HeaderValue) {
 }
 
 /// What the layer, the wire and the filters know of one connection.
-#[derive(Debug)]
 struct Connection {
+    terms: Arc<Terms>,
     clock: Mutex<Clock>,
     framing: Mutex<Framing>,
     /// The date of the next final answer, if it is not the present.
@@ -330,10 +368,12 @@ struct Connection {
 }
 
 impl Connection {
-    fn new(times: Times, now: Instant) -> Self {
+    fn new(terms: Arc<Terms>, now: Instant) -> Self {
         Self {
-            clock: Mutex::new(Clock::new(times, now)),
-            framing: Mutex::new(Framing::new()),
+            clock: Mutex::new(Clock::new(terms.bounds.times, now)),
+            terms,
+            // Until a header begins: of HTTP/2 none is read here.
+            framing: Mutex::new(Framing::Plain),
             next_date: Mutex::new(None),
         }
     }
@@ -342,10 +382,20 @@ impl Connection {
         *self.next_date.lock() = date.try_into().ok();
     }
 
-    /// Looks at what is read.
-    fn watch_read(&self, bytes: &[u8]) -> io::Result<()> {
+    /// Looks at what is read. What is not read on is counted, and told with the answer that it gets, if it gets one.
+    fn watch_read(&self, bytes: &[u8]) -> Result<(), Option<&Bytes>> {
         let read = self.framing.lock().read(bytes);
-        read.map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "ambiguous chunks"))
+        let (cuts, refusals) = (&self.terms.cuts, &self.terms.refusals);
+        read.map_err(|malformed| {
+            let (cut, answer) = match malformed {
+                Malformed::RequestLine => (Cut::RequestLine, Some(&refusals.request_line)),
+                Malformed::TargetSize => (Cut::TargetSize, Some(&refusals.target_size)),
+                Malformed::HeaderSize => (Cut::HeaderSize, Some(&refusals.header_size)),
+                Malformed::Body => (Cut::Chunks, None),
+            };
+            cuts.note(cut);
+            answer
+        })
     }
 
     /// Looks at what came of a write.
@@ -404,6 +454,18 @@ mod tests {
         write_rate_min: 100,
     };
 
+    pub(super) fn connection() -> Arc<Connection> {
+        let metrics = Metrics::new().unwrap();
+        let bounds = Bounds {
+            connections_max: 1,
+            write_buffer: 0,
+            times: TIMES,
+            linger: TIMES.slack,
+        };
+        let guarded = Guarded::new((), bounds, Box::new(|| 1_000), &metrics, &[]);
+        Arc::new(Connection::new(guarded.terms, Instant::now()))
+    }
+
     #[test]
     fn places_are_counted_and_given_back() {
         let open = Arc::new(AtomicUsize::new(0));
@@ -419,7 +481,7 @@ mod tests {
     /// How long a connection lasts on which this is done and then nothing more.
     async fn lasts(what: impl FnOnce(&Connection) + Send) -> Duration {
         let began = Instant::now();
-        let connection = Arc::new(Connection::new(TIMES, began));
+        let connection = connection();
         let known = Arc::clone(&connection);
         let watched = Watched {
             serve: pin!(async move {

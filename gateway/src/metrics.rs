@@ -1,5 +1,6 @@
 //! Counters, registered once and counted by handles.
 
+mod connections;
 mod observed;
 mod routes;
 
@@ -18,6 +19,7 @@ const LATENCY_BOUNDS_SECONDS: [f64; 12] = [
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.0, 10.0,
 ];
 
+pub use connections::{ConnectionMetrics, Cut};
 pub use observed::{Look, Observed};
 pub use routes::RouteMetrics;
 
@@ -35,6 +37,8 @@ pub struct Metrics {
     pub shed: IntCounter,
     /// Requests refused because their client sends too many.
     pub rate_limited: IntCounter,
+    /// Client connections that were refused or cut.
+    pub cuts: Arc<ConnectionMetrics>,
     /// Client connections now.
     pub connections: Arc<AtomicUsize>,
     connections_gauge: IntGauge,
@@ -130,6 +134,7 @@ impl Metrics {
         Ok(Self {
             routes: RouteMetrics::new(&registry)?,
             observed: Observed::new(&registry)?,
+            cuts: Arc::new(ConnectionMetrics::new(&registry)?),
             results: CacheResult::ALL.map(|(_, name)| results.with_label_values(&[name])),
             statuses: STATUS_CLASSES.map(|name| statuses.with_label_values(&[name])),
             latency,

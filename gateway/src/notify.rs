@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
 
-/// How often the public listener is tried until it takes a connection.
+/// How often a public listener is tried until it takes a connection.
 const ASK_EVERY: Duration = Duration::from_millis(10);
 
 /// Where states are told; possibly nowhere.
@@ -68,10 +68,10 @@ impl Notifier {
     }
 }
 
-/// Tells that the gateway is ready as soon as its public listener takes a connection.
+/// Tells that the gateway is ready as soon as each of its public listeners takes a connection.
 pub struct Ready {
-    /// The public listener.
-    pub public: std::net::SocketAddr,
+    /// The public listeners.
+    pub public: Vec<std::net::SocketAddr>,
     /// Who is told.
     pub waiting: Notifier,
 }
@@ -79,22 +79,28 @@ pub struct Ready {
 #[async_trait]
 impl BackgroundService for Ready {
     async fn start(&self, mut shutdown: ShutdownWatch) {
-        let mut address = self.public;
-        if address.ip().is_unspecified() {
-            address.set_ip(match address.ip() {
-                IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-                IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-            });
-        }
-        while tokio::net::TcpStream::connect(address).await.is_err() {
-            tokio::select! {
-                _ = shutdown.changed() => return,
-                () = tokio::time::sleep(ASK_EVERY) => {}
+        for address in self.public.iter().copied().map(reachable) {
+            while tokio::net::TcpStream::connect(address).await.is_err() {
+                tokio::select! {
+                    _ = shutdown.changed() => return,
+                    () = tokio::time::sleep(ASK_EVERY) => {}
+                }
             }
         }
         self.waiting.ready();
         let _ = shutdown.changed().await;
     }
+}
+
+/// Where this machine reaches a listener.
+fn reachable(mut listener: std::net::SocketAddr) -> std::net::SocketAddr {
+    if listener.ip().is_unspecified() {
+        listener.set_ip(match listener.ip() {
+            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    listener
 }
 
 #[cfg(test)]

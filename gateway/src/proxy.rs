@@ -59,6 +59,7 @@ use crate::refusals::Refusals;
 use crate::releases::Releases;
 use crate::site::Site;
 use crate::store::Store;
+use crate::upgrade::HandOver;
 use keep::CacheParts;
 
 static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -87,6 +88,8 @@ pub struct Gateway {
     cache: CacheParts,
     access_log: Option<Arc<AccessLog>>,
     coherence: Option<Arc<Coherence>>,
+    /// Whether another process answers by now.
+    handover: Arc<HandOver>,
     /// The gateways that a write's answer waits for.
     peers: Option<Peers>,
     releases: Option<Arc<Releases>>,
@@ -193,6 +196,7 @@ impl ProxyHttp for Proxy {
     ) -> Result<()> {
         if end_of_stream {
             guard::body_arrived();
+            ctx.ctx.owes_body = false;
         }
         let InFlight { gateway, ctx } = ctx;
         gateway.pass_body(session, body, ctx)

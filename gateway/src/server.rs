@@ -27,7 +27,7 @@ use crate::balance::{HealthChecks, Pool, Resolver, places_of};
 use crate::client::default_token_file;
 use crate::coherence::Coherence;
 use crate::config::{self, ATTEMPTS_MAX, Config, secret};
-use crate::guard::{Bounds, Guarded, Times, raise_limit};
+use crate::guard::{Bounds, Guarded, HeaderMax, Times, raise_limit};
 use crate::log_level::LogLevel;
 use crate::metrics::Metrics;
 use crate::notify::{Notifier, Ready};
@@ -114,8 +114,9 @@ pub fn run(config: Config, start: Start) -> Result<Infallible> {
         server.add_service(background_service("admin", admin));
     }
     add_watches(&mut server, &parts)?;
+    let encrypted = parts.config.tls.iter().map(|tls| tls.listen);
     let ready = Ready {
-        public: parts.config.listen,
+        public: encrypted.chain([parts.config.listen]).collect(),
         waiting,
     };
     let readiness = server.add_service(background_service("readiness", ready));
@@ -168,7 +169,9 @@ fn parts(
         pool: &pool,
         journal: &journal,
         metrics: &metrics,
+        handover: upgrader.handover(),
     };
+    upgrader.forgets(&store);
     let knowledge = follow::add_services(server, &config, &shared)?;
     let coherence = knowledge.coherence.clone();
     let access_log = config.access_log.as_ref().map(AccessLog::start).transpose();
@@ -231,7 +234,8 @@ fn public_services(
     let guarded = Guarded::new(
         proxy,
         bounds(config),
-        Arc::clone(&parts.metrics.connections),
+        header_max(&parts.current),
+        &parts.metrics,
         cors.as_ref().map_or(&[], Answers::every),
     );
     let proxy = guarded.app();
@@ -322,6 +326,19 @@ fn http_options(config: &Config) -> HttpServerOptions {
     options.h2_idle_timeout = Some(config.limits.keepalive_timeout);
     options.keepalive_request_limit = Some(config.limits.keepalive_requests_max.saturating_sub(1));
     options
+}
+
+/// Bytes of a request line beside its target: the method and the version.
+const LINE_BYTES_MAX: usize = 256;
+
+/// What no header is longer than that the settings in force would let in.
+fn header_max(current: &Arc<Current>) -> HeaderMax {
+    let current = Arc::clone(current);
+    Box::new(move || {
+        let gateway = current.gateway();
+        let limits = &gateway.config().limits;
+        limits.target_bytes_max.as_usize() + limits.header_bytes_max.as_usize() + LINE_BYTES_MAX
+    })
 }
 
 fn bounds(config: &Config) -> Bounds {

@@ -26,6 +26,8 @@ pub struct Site {
     /// What an answer that there is nothing gets outside the routes that say so themselves.
     negative_ttl: Duration,
     rewrites: Vec<Rewrite>,
+    /// One slash at the end of a path of old is none, as of any path.
+    drops_trailing_slash: bool,
     loaderio_tokens: Vec<String>,
     /// The accepted tokens; `None` when any request passes.
     tokens: Option<Tokens>,
@@ -71,6 +73,7 @@ impl Site {
             hosts: config.http.hosts.iter().cloned().collect(),
             negative_ttl: config.cache.negative_ttl,
             rewrites: compile_rewrites(config)?,
+            drops_trailing_slash: config.http.drop_trailing_slash,
             loaderio_tokens: config.loadtest.loaderio_tokens.clone(),
             tokens: read_tokens(config)?,
             is_encrypted: config.tls.is_some(),
@@ -83,7 +86,11 @@ impl Site {
     /// Why the target is refused.
     pub fn target(&self, req: &RequestHeader) -> Result<Target, BadTarget> {
         let (path, query) = (req.uri.path(), req.uri.query());
-        match rewrite::rewrite(&self.rewrites, &req.method, path, query) {
+        let old = match path.strip_suffix('/') {
+            Some(shorter) if self.drops_trailing_slash => shorter,
+            _ => path,
+        };
+        match rewrite::rewrite(&self.rewrites, &req.method, old, query) {
             Some((path, query)) => self.resolve(&path, query.as_deref()),
             None => self.resolve(path, query),
         }

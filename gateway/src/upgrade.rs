@@ -9,7 +9,7 @@ use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -26,6 +26,8 @@ use tokio::time::Instant;
 
 use crate::access_log::AccessLog;
 use crate::notify::Notifier;
+use crate::purge::Scope;
+use crate::store::Store;
 
 /// The new process has this long to be ready.
 const READY_TIMEOUT: Duration = Duration::from_secs(20);
@@ -76,11 +78,26 @@ impl Drop for Directory {
     }
 }
 
+/// Whether a new process may answer by now. What is kept here is then nobody's any more: of what is written through the new
+/// process this one does not hear.
+#[derive(Debug, Default)]
+pub struct HandOver(AtomicBool);
+
+impl HandOver {
+    /// Whether it has begun, and has not failed.
+    pub fn has_begun(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
 /// Starts the new process and hands over to it.
 pub struct Upgrader {
     program: PathBuf,
     arguments: Vec<OsString>,
     listeners: OnceLock<ListenFds>,
+    handover: Arc<HandOver>,
+    /// What is kept until then.
+    store: OnceLock<Arc<Store>>,
     admin: Option<TcpListener>,
     is_paused: watch::Sender<bool>,
     has_handed_over: watch::Sender<bool>,
@@ -99,12 +116,35 @@ impl Upgrader {
             program: std::env::current_exe().context("the name of this program")?,
             arguments: arguments(std::env::args_os()),
             listeners: OnceLock::new(),
+            handover: Arc::default(),
+            store: OnceLock::new(),
             admin: admin.map(TcpListener::try_clone).transpose()?,
             is_paused: watch::Sender::new(false),
             has_handed_over: watch::Sender::new(false),
             notifier,
             turn: tokio::sync::Mutex::new(()),
         }))
+    }
+
+    /// Tells whether a new process may answer by now.
+    pub fn handover(&self) -> Arc<HandOver> {
+        Arc::clone(&self.handover)
+    }
+
+    /// What is to be forgotten if a new process had its chance to answer, and this one goes on all the same.
+    pub fn forgets(&self, store: &Arc<Store>) {
+        let _ = self.store.set(Arc::clone(store));
+    }
+
+    /// Goes on after a hand-over that failed.
+    fn go_on(&self) {
+        if self.handover.has_begun() {
+            if let Some(store) = self.store.get() {
+                store.purge(&[Scope::All]);
+            }
+            self.handover.0.store(false, Ordering::Release);
+        }
+        self.is_paused.send_replace(false);
     }
 
     /// Tells whether operators' connections are left for the new process to accept.
@@ -142,7 +182,7 @@ impl Upgrader {
             }
             (outcome, _) => {
                 let _ = child.kill().await;
-                self.is_paused.send_replace(false);
+                self.go_on();
                 Err(outcome
                     .err()
                     .unwrap_or_else(|| anyhow!("the new process has ended")))
@@ -172,6 +212,8 @@ impl Upgrader {
         }
         // From here on operators' calls wait for the process that they are meant for.
         self.is_paused.send_replace(true);
+        // And no hit is given: the new one may take a write as soon as it has the listeners.
+        self.handover.0.store(true, Ordering::Release);
         let listeners = self
             .listeners
             .get()

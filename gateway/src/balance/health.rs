@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use pingora::Result;
 use pingora::http::RequestHeader;
 use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
+use pingora::{ErrorType, Result};
 use pingora_load_balancing::Backend;
 use pingora_load_balancing::health_check::{HealthCheck, HttpHealthCheck, TcpHealthCheck};
 use tokio::task::JoinSet;
@@ -70,6 +70,7 @@ impl HealthChecks {
         while !node.is_gone() {
             let result = tokio::time::timeout(settings.timeout, check.check(&backend)).await;
             let passed = matches!(result, Ok(Ok(())));
+            node.set_absent(result.as_ref().is_ok_and(met_nobody));
             if let Some(verdict) = row.add(passed, node.is_healthy(), &settings) {
                 node.set_healthy(verdict, Instant::now());
             }
@@ -77,6 +78,20 @@ impl HealthChecks {
             tokio::time::sleep(pause).await;
         }
     }
+}
+
+/// Whether a check found no way to the machine. One that refuses the connection is there, and costs no request any time.
+fn met_nobody(result: &Result<()>) -> bool {
+    let kind = result.as_ref().err().map(|error| error.etype());
+    matches!(
+        kind,
+        Some(ErrorType::ConnectTimedout | ErrorType::ConnectNoRoute)
+    )
+}
+
+/// Of the time for a check, what its connection may take: the rest is to learn that it was the connection.
+fn connect_timeout(health: &config::Health) -> Duration {
+    health.timeout * 9 / 10
 }
 
 /// The interval, up to so many percent longer or shorter.
@@ -91,12 +106,12 @@ fn jittered(interval: Duration, percent: u32, random: u64) -> Duration {
 fn health_check(health: &config::Health) -> Result<Arc<dyn HealthCheck + Send + Sync>> {
     let Some(path) = &health.path else {
         let mut check = TcpHealthCheck::new();
-        check.peer_template.options.connection_timeout = Some(health.timeout);
+        check.peer_template.options.connection_timeout = Some(connect_timeout(health));
         return Ok(Arc::new(*check));
     };
     let mut check = HttpHealthCheck::new("health", false);
     check.reuse_connection = true;
-    check.peer_template.options.connection_timeout = Some(health.timeout);
+    check.peer_template.options.connection_timeout = Some(connect_timeout(health));
     check.peer_template.options.read_timeout = Some(health.timeout);
     check.req = RequestHeader::build("GET", path.as_bytes(), Some(1))?;
     check.req.insert_header("Host", "health")?;

@@ -23,7 +23,7 @@ pub struct NodeId(pub(crate) u64);
 /// Where a node is, as configuration and name resolution say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
-    /// The place of its origin in the configuration.
+    /// The place of its origin in the configuration when it was found.
     pub origin: usize,
     /// Its origin as configured, `HOST:PORT`.
     pub name: String,
@@ -40,6 +40,8 @@ pub struct Place {
 pub struct Node {
     id: NodeId,
     place: Place,
+    /// The place of its origin in the configuration now: other origins may have come before it or gone.
+    origin: AtomicUsize,
     weight: AtomicU32,
     in_flight: AtomicUsize,
     requests: AtomicU64,
@@ -49,6 +51,8 @@ pub struct Node {
     drained: AtomicBool,
     /// Its name has other addresses now.
     gone: AtomicBool,
+    /// The last health check found no machine there.
+    absent: AtomicBool,
     credit: AtomicI64,
     standing: Mutex<Standing>,
 }
@@ -91,6 +95,7 @@ impl Node {
         Self {
             id: NodeId(id),
             weight: AtomicU32::new(place.weight.max(1)),
+            origin: AtomicUsize::new(place.origin),
             place,
             in_flight: AtomicUsize::new(0),
             requests: AtomicU64::new(0),
@@ -99,6 +104,7 @@ impl Node {
             healthy: AtomicBool::new(true),
             drained: AtomicBool::new(false),
             gone: AtomicBool::new(false),
+            absent: AtomicBool::new(false),
             credit: AtomicI64::new(0),
             standing: Mutex::default(),
         }
@@ -112,6 +118,15 @@ impl Node {
     /// Where it serves.
     pub fn address(&self) -> SocketAddr {
         self.place.address
+    }
+
+    /// The place of its origin in the configuration.
+    pub fn origin(&self) -> usize {
+        self.origin.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_origin(&self, origin: usize) {
+        self.origin.store(origin, Ordering::Relaxed);
     }
 
     /// Where it is, as configured and resolved.
@@ -137,6 +152,16 @@ impl Node {
     /// Whether it is no node any more; requests at it end as they will.
     pub fn is_gone(&self) -> bool {
         self.gone.load(Ordering::Relaxed)
+    }
+
+    /// Whether the health checks find no machine there: connecting takes its whole timeout, or there is no way to it.
+    pub fn is_absent(&self) -> bool {
+        !self.is_healthy() && self.absent.load(Ordering::Relaxed)
+    }
+
+    /// Takes what the last health check found: whether it met nobody.
+    pub fn set_absent(&self, absent: bool) {
+        self.absent.store(absent, Ordering::Relaxed);
     }
 
     pub(super) fn is_available(&self, now: Instant) -> bool {
@@ -281,7 +306,7 @@ impl Lease {
 
     /// The place of the node's origin in the configuration.
     pub fn index(&self) -> usize {
-        self.node.place.origin
+        self.node.origin()
     }
 
     /// The node.

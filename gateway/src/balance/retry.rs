@@ -12,8 +12,6 @@ pub(super) struct RetryBudget {
     account: AtomicU64,
     percent: u64,
     most: u64,
-    refused: AtomicU64,
-    granted: AtomicU64,
 }
 
 impl RetryBudget {
@@ -28,8 +26,6 @@ impl RetryBudget {
             account: AtomicU64::new(most),
             percent: u64::from(percent),
             most,
-            refused: AtomicU64::new(0),
-            granted: AtomicU64::new(0),
         }
     }
 
@@ -45,23 +41,11 @@ impl RetryBudget {
 
     /// Whether a request may make a further attempt; then it is paid for.
     pub(super) fn take(&self) -> bool {
-        let taken = self
-            .account
+        self.account
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |account| {
                 account.checked_sub(ATTEMPT)
             })
-            .is_ok();
-        let counter = if taken { &self.granted } else { &self.refused };
-        counter.fetch_add(1, Ordering::Relaxed);
-        taken
-    }
-
-    /// Further attempts made, and refused for want of budget.
-    pub(super) fn counts(&self) -> (u64, u64) {
-        (
-            self.granted.load(Ordering::Relaxed),
-            self.refused.load(Ordering::Relaxed),
-        )
+            .is_ok()
     }
 }
 
@@ -87,7 +71,6 @@ mod tests {
         let budget = RetryBudget::new(0, 100);
         budget.pay();
         assert!(!budget.take());
-        assert_eq!(budget.counts(), (0, 1));
     }
 
     proptest! {

@@ -236,11 +236,7 @@ fn a_name_that_moves_keeps_the_nodes_that_stay_and_their_counts() {
     assert_eq!(begun.node().in_flight(), 1);
     pool.set_places_of(origin, Vec::new(), now);
     assert_eq!(pool.nodes().len(), 2, "no address at all changes nothing");
-    let origins: Vec<_> = pool
-        .nodes()
-        .iter()
-        .map(|node| node.place().origin)
-        .collect();
+    let origins: Vec<_> = pool.nodes().iter().map(|node| node.origin()).collect();
     assert_eq!(origins, [0, 1]);
 }
 
@@ -433,4 +429,67 @@ proptest! {
             Ok(())
         })?;
     }
+}
+
+#[test]
+fn a_list_that_shifts_forgets_no_drain_and_no_count() {
+    let pool = pool(&[1, 1, 1], 100);
+    let now = Instant::now();
+    pool.drain("origin-1:80", now).unwrap();
+    let begun: Vec<_> = (0..4).map(|_| pool.pick(&[], now).unwrap()).collect();
+    let shifted = |origin: usize| Place {
+        origin: origin - 1,
+        ..place(origin, 1)
+    };
+    pool.set_places(vec![shifted(1), shifted(2)], now);
+    let [drained, open] = &pool.nodes()[..] else {
+        panic!("two nodes")
+    };
+    assert!(drained.is_drained() && !open.is_drained());
+    assert_eq!(loads(&pool), [0, 2]);
+    assert_eq!([drained.origin(), open.origin()], [0, 1]);
+    // A look-up of the second origin, which was the third, changes that one.
+    let moved = Place {
+        address: "10.0.0.9:80".parse().unwrap(),
+        ..shifted(2)
+    };
+    pool.set_places_of(1, vec![moved.clone()], now);
+    let nodes = pool.nodes();
+    assert!(nodes[0].is_drained());
+    assert_eq!(nodes[1].address(), moved.address);
+    // Another private listener makes another node of it, as drained as before.
+    let checked = Place {
+        check_at: "10.0.0.8:80".parse().unwrap(),
+        ..shifted(1)
+    };
+    pool.set_places(vec![checked], now);
+    assert!(pool.nodes()[0].is_drained());
+    drop(begun);
+}
+
+#[test]
+fn where_checks_meet_nobody_no_request_waits() {
+    let pool = pool(&[1, 1, 1], 100);
+    let now = Instant::now();
+    let vanish = |at: usize| {
+        pool.nodes()[at].set_absent(true);
+        pool.nodes()[at].set_healthy(false, now);
+    };
+    vanish(0);
+    vanish(1);
+    // Too few are left to pass the others over for their health alone, but nobody is there.
+    assert_eq!(picks(&pool, 9, now), [0, 0, 9]);
+    vanish(2);
+    assert_eq!(pool.pick(&[], now).unwrap_err(), NoNode::Absent);
+    pool.nodes()[1].set_absent(false); // there, and not well
+    assert_eq!(picks(&pool, 3, now), [0, 3, 0]);
+}
+
+#[test]
+fn retries_stay_counted_when_the_settings_change() {
+    let pool = pool(&[1, 1], 100);
+    let tried = [pool.pick(&[], Instant::now()).unwrap().node().id()];
+    assert!(pool.may_retry(&tried, 3));
+    pool.configure(&upstream(50));
+    assert_eq!(pool.status().retries, 1);
 }

@@ -13,7 +13,7 @@ use crate::policy::rewrite::Rewrite;
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RewriteRule {
-    /// The old path; `{name}` is a segment, `{name:number}` one of digits.
+    /// The old path; `{name}` is a segment, `{name:number}` one of digits. Behind `?` what the query has to have, if that matters.
     pub from: String,
     /// The new path, with its query if it has one; the parts of `from` in braces.
     pub to: String,

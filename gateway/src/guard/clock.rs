@@ -42,24 +42,24 @@ enum Phase {
 
 /// How far behind a client may still fall: every byte earns it time, and waiting for it costs.
 #[derive(Debug, Clone, Copy)]
-struct Pace {
+pub(super) struct Pace {
     slack: Duration,
     waiting_since: Option<Instant>,
 }
 
 impl Pace {
-    fn new(slack: Duration) -> Self {
+    pub(super) fn new(slack: Duration) -> Self {
         Self {
             slack,
             waiting_since: None,
         }
     }
 
-    fn waits(&mut self, now: Instant) {
+    pub(super) fn waits(&mut self, now: Instant) {
         self.waiting_since.get_or_insert(now);
     }
 
-    fn moves(&mut self, bytes: usize, rate: u64, slack_max: Duration, now: Instant) {
+    pub(super) fn moves(&mut self, bytes: usize, rate: u64, slack_max: Duration, now: Instant) {
         if let Some(since) = self.waiting_since.take() {
             self.slack = self
                 .slack
@@ -69,7 +69,7 @@ impl Pace {
         self.slack = slack_max.min(self.slack + Duration::from_millis(earned));
     }
 
-    fn due(&self) -> Option<Instant> {
+    pub(super) fn due(&self) -> Option<Instant> {
         Some(self.waiting_since? + self.slack)
     }
 }
@@ -77,10 +77,15 @@ impl Pace {
 /// What is to be done with a connection that took too long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Overdue {
-    /// Nobody works on it: it is dropped.
-    Unserved,
-    /// Its request is worked on: its socket is shut, so that the request ends as when a client goes.
-    Serving,
+    /// It has asked nothing more: it is dropped.
+    Idle,
+    /// Its header has not come: it is dropped.
+    Header,
+    /// The body of a request that is worked on comes too slowly: its socket is shut, so that the request ends as when a
+    /// client goes.
+    Body,
+    /// The same for an answer that is taken too slowly.
+    Answer,
 }
 
 impl Clock {
@@ -179,9 +184,12 @@ impl Clock {
     /// What is overdue now, if anything is.
     pub(super) fn overdue(&self, now: Instant) -> Option<Overdue> {
         self.due().filter(|due| *due <= now)?;
+        let is_due = |pace: Pace| pace.due().is_some_and(|due| due <= now);
         Some(match self.phase {
-            Phase::Serving => Overdue::Serving,
-            Phase::New(_) | Phase::Idle(_) | Phase::Header(_) => Overdue::Unserved,
+            Phase::Serving if self.body.is_some_and(is_due) => Overdue::Body,
+            Phase::Serving => Overdue::Answer,
+            Phase::Idle(_) => Overdue::Idle,
+            Phase::New(_) | Phase::Header(_) => Overdue::Header,
         })
     }
 }
@@ -208,7 +216,7 @@ mod tests {
         assert_eq!(clock.due(), Some(began + 10 * SECOND));
         clock.header_begins(began + 9 * SECOND);
         assert_eq!(clock.due(), Some(began + 10 * SECOND));
-        assert_eq!(clock.overdue(began + 10 * SECOND), Some(Overdue::Unserved));
+        assert_eq!(clock.overdue(began + 10 * SECOND), Some(Overdue::Header));
         clock.header_ends();
         assert_eq!(clock.due(), None);
         let ended = began + 100 * SECOND;
@@ -246,7 +254,7 @@ mod tests {
         }
         // Each second costs a second and earns a tenth.
         assert!((5..=6).contains(&seconds), "{seconds}");
-        assert_eq!(clock.overdue(now), Some(Overdue::Serving));
+        assert_eq!(clock.overdue(now), Some(Overdue::Body));
     }
 
     #[test]
@@ -278,7 +286,7 @@ mod tests {
             clock.write_moves(100, || now);
         }
         clock.write_waits(|| now);
-        assert_eq!(clock.overdue(now + 5 * SECOND), Some(Overdue::Serving));
+        assert_eq!(clock.overdue(now + 5 * SECOND), Some(Overdue::Answer));
     }
 
     proptest! {

@@ -1,6 +1,10 @@
-//! Chunks as they come from a client, read strictly (RFC 9112 section 7.1).
+//! What comes from a client before the parser below a session sees it: headers that end, and chunks read strictly (RFC
+//! 9112 section 7.1).
 //!
-//! The parser below a session takes a line feed alone for the end of a line, and an empty size for the last chunk. What it
+//! That parser would hold a mebibyte of a header that does not end, and escapes a space in a target, which another reader
+//! takes for the end of it.
+//!
+//! It takes a line feed alone for the end of a line, and an empty size for the last chunk. What it
 //! makes of that reaches origins in a clear form, but a proxy before this gateway may have read another message. Here such
 //! a body ends its connection.
 
@@ -11,15 +15,27 @@ const EXTRA_BYTES_MAX: usize = 16 * 1024;
 /// Digits of a chunk's size at most.
 const SIZE_DIGITS_MAX: u8 = 15;
 
-/// A body that could be read in two ways.
+/// Spaces in a request line: one on each side of the target.
+const SPACES_MAX: u8 = 2;
+
+/// What is not read on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Malformed;
+pub(super) enum Malformed {
+    /// A request line with a space too many: where its target ends may be doubted.
+    RequestLine,
+    /// A request line that does not end.
+    TargetSize,
+    /// A header that does not end.
+    HeaderSize,
+    /// A body that could be read in two ways.
+    Body,
+}
 
 /// What of a request has been read.
 #[derive(Debug)]
 pub(super) enum Framing {
-    /// A part of the header: whether anything but empty lines has come, and how much of its end.
-    Header { began: bool, matched: u8 },
+    /// A part of the header.
+    Header(Header),
     /// The header, and what of the body came with it.
     Early(Vec<u8>),
     /// A part of a body in chunks.
@@ -29,19 +45,22 @@ pub(super) enum Framing {
 }
 
 impl Framing {
-    /// Nothing of a request.
-    pub(super) fn new() -> Self {
-        Self::Header {
+    /// Nothing of a request, whose header has so many bytes at most.
+    pub(super) fn new(header_max: usize) -> Self {
+        Self::Header(Header {
+            left: header_max,
             began: false,
+            in_line: true,
+            spaces: 0,
             matched: 0,
-        }
+        })
     }
 
     /// Takes in what was read.
     pub(super) fn read(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
         match self {
-            Self::Header { began, matched } => {
-                if let Some(end) = header_end(bytes, began, matched) {
+            Self::Header(header) => {
+                if let Some(end) = header.read(bytes)? {
                     *self = Self::Early(bytes[end..].to_vec());
                 }
                 Ok(())
@@ -71,22 +90,56 @@ impl Framing {
     }
 }
 
-/// Where the header ends in these bytes. Empty lines before it are none of it.
-fn header_end(bytes: &[u8], began: &mut bool, matched: &mut u8) -> Option<usize> {
-    for (at, byte) in bytes.iter().enumerate() {
-        if !*began {
-            *began = !matches!(byte, b'\r' | b'\n');
-            continue;
+/// How far a header has come.
+#[derive(Debug)]
+pub(super) struct Header {
+    /// Bytes that may still come.
+    left: usize,
+    /// Whether anything but empty lines has come: those before it are none of it.
+    began: bool,
+    /// Whether the request line has not ended, and its spaces.
+    in_line: bool,
+    spaces: u8,
+    /// How much of the header's end has come.
+    matched: u8,
+}
+
+impl Header {
+    /// Where the header ends in these bytes.
+    fn read(&mut self, bytes: &[u8]) -> Result<Option<usize>, Malformed> {
+        for (at, byte) in bytes.iter().enumerate() {
+            if !self.began {
+                self.began = !matches!(byte, b'\r' | b'\n');
+                continue;
+            }
+            if self.in_line {
+                self.read_line(*byte)?;
+            }
+            self.matched = match (*byte, self.matched) {
+                (b'\r', 2) => 3,
+                (b'\r', _) => 1,
+                (b'\n', 1) => 2,
+                (b'\n', 3) => return Ok(Some(at + 1)),
+                _ => 0,
+            };
         }
-        *matched = match (*byte, *matched) {
-            (b'\r', 2) => 3,
-            (b'\r', _) => 1,
-            (b'\n', 1) => 2,
-            (b'\n', 3) => return Some(at + 1),
-            _ => 0,
-        };
+        let left = self.left.checked_sub(bytes.len());
+        self.left = left.ok_or(match self.in_line {
+            true => Malformed::TargetSize,
+            false => Malformed::HeaderSize,
+        })?;
+        Ok(None)
     }
-    None
+
+    fn read_line(&mut self, byte: u8) -> Result<(), Malformed> {
+        match byte {
+            b'\n' => self.in_line = false,
+            b' ' if self.spaces == SPACES_MAX => return Err(Malformed::RequestLine),
+            b' ' => self.spaces += 1,
+            _ => {}
+        }
+        Ok(())
+    }
 }
 
 /// How far a body in chunks has come.
@@ -162,9 +215,9 @@ impl Chunks {
                 _ => At::Extension { size },
             },
             (At::Size { digits, size }, _) => {
-                let digit = char::from(byte).to_digit(16).ok_or(Malformed)?;
+                let digit = char::from(byte).to_digit(16).ok_or(Malformed::Body)?;
                 if digits == SIZE_DIGITS_MAX {
-                    return Err(Malformed);
+                    return Err(Malformed::Body);
                 }
                 At::Size {
                     digits: digits + 1,
@@ -181,7 +234,7 @@ impl Chunks {
             (At::LastLineFeed, b'\n') => At::Over,
             (At::Extension { .. }, _) => self.pass_over(at, byte)?,
             (At::Line | At::Trailer, _) => self.pass_over(At::Trailer, byte)?,
-            _ => return Err(Malformed),
+            _ => return Err(Malformed::Body),
         })
     }
 
@@ -192,7 +245,7 @@ impl Chunks {
         if is_text && self.extra <= EXTRA_BYTES_MAX {
             Ok(at)
         } else {
-            Err(Malformed)
+            Err(Malformed::Body)
         }
     }
 }
@@ -203,11 +256,12 @@ mod tests {
 
     use super::*;
 
+    const HEADER_MAX: usize = 1_000;
     const HEAD: &str = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
 
     /// Reads a request in pieces of this length; the framing is known once the header has come.
     fn read(request: &[u8], piece: usize) -> Result<bool, Malformed> {
-        let mut framing = Framing::new();
+        let mut framing = Framing::new(HEADER_MAX);
         for bytes in request.chunks(piece) {
             framing.read(bytes)?;
             if matches!(framing, Framing::Early(_)) {
@@ -262,16 +316,61 @@ mod tests {
         ] {
             let request = format!("{HEAD}{body}");
             for piece in 1..request.len() {
-                assert_eq!(read(request.as_bytes(), piece), Err(Malformed), "{body:?}");
+                assert_eq!(
+                    read(request.as_bytes(), piece),
+                    Err(Malformed::Body),
+                    "{body:?}"
+                );
             }
         }
         let much = format!("{HEAD}0\r\n{}", "X: y\r\n".repeat(EXTRA_BYTES_MAX));
-        assert_eq!(read(much.as_bytes(), 1_000), Err(Malformed));
+        assert_eq!(read(much.as_bytes(), 1_000), Err(Malformed::Body));
+    }
+
+    #[test]
+    fn a_header_that_does_not_end_is_read_to_its_bound_and_no_further() {
+        let read_up_to_end = |head: &str, more: &[u8]| {
+            let mut framing = Framing::new(HEADER_MAX);
+            framing.read(head.as_bytes())?;
+            let mut taken = head.len();
+            while taken <= 2 * HEADER_MAX {
+                framing.read(more)?;
+                taken += more.len();
+                assert!(taken <= HEADER_MAX, "{taken} bytes");
+            }
+            Ok(())
+        };
+        let line = "GET / HTTP/1.1\r\n";
+        for more in [&b"x"[..], b"a: b\r\n", b"\n"] {
+            assert_eq!(read_up_to_end(line, more), Err(Malformed::HeaderSize));
+        }
+        for head in ["", "GET", "GET /"] {
+            assert_eq!(read_up_to_end(head, b"x"), Err(Malformed::TargetSize));
+        }
+        assert_eq!(read_up_to_end("", b"\r\n"), Err(Malformed::TargetSize));
+        // What ends within the piece that it is read with is the parser's to judge.
+        let whole = format!("{line}a: {}\r\n\r\n", "x".repeat(HEADER_MAX));
+        assert_eq!(Framing::new(HEADER_MAX).read(whole.as_bytes()), Ok(()));
+    }
+
+    #[test]
+    fn a_request_line_has_two_spaces() {
+        for (line, expected) in [
+            ("GET / HTTP/1.1", Ok(false)),
+            ("GET /a b HTTP/1.1", Err(Malformed::RequestLine)),
+            ("GET  / HTTP/1.1", Err(Malformed::RequestLine)),
+            ("GET / HTTP/1.1 ", Err(Malformed::RequestLine)),
+        ] {
+            let request = format!("{line}\r\nA: b c d e\r\nTransfer-Encoding: chunked\r\n\r\n");
+            for piece in 1..request.len() {
+                assert_eq!(read(request.as_bytes(), piece), expected, "{line}");
+            }
+        }
     }
 
     #[test]
     fn a_body_that_nobody_reads_is_not_kept() {
-        let mut framing = Framing::new();
+        let mut framing = Framing::new(HEADER_MAX);
         framing.read(HEAD.as_bytes()).unwrap();
         for _ in 0..100 {
             framing.read(&[b'x'; 4096]).unwrap();

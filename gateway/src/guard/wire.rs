@@ -30,6 +30,10 @@ use super::Connection;
 /// Bytes that are read of a request before there is a session: most are shorter as a whole.
 const FIRST_BYTES_MAX: usize = 4 * 1024;
 
+/// Bytes that are read and dropped of a client that was refused and sends on: closed before it has read its refusal, a
+/// socket would take that back.
+const REFUSED_BYTES_MAX: usize = 1024 * 1024;
+
 /// The bytes of a date such as `Sun, 06 Nov 1994 08:49:37 GMT`.
 pub(super) const DATE_BYTES: usize = 29;
 
@@ -42,6 +46,15 @@ pub(super) struct Wire {
     /// What was written and is not sent.
     unsent: BytesMut,
     unsent_max: usize,
+    refused: Option<Refused>,
+}
+
+/// The end of a connection whose client was refused before there was a request.
+struct Refused {
+    /// The refusal is sent, and nothing follows it.
+    is_told: bool,
+    /// Bytes of its client that are still dropped.
+    left: usize,
 }
 
 impl Wire {
@@ -53,6 +66,7 @@ impl Wire {
             held: Bytes::new(),
             unsent: BytesMut::new(),
             unsent_max,
+            refused: None,
         }
     }
 
@@ -105,6 +119,47 @@ impl Wire {
         self.connection.watch_write(sent)
     }
 
+    /// Looks at what is read; what is not to be read on is answered, if it gets an answer, and is an error.
+    fn watch(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<()>> {
+        match self.connection.watch_read(bytes) {
+            Ok(()) => return Poll::Ready(Ok(())),
+            Err(None) => return Poll::Ready(Err(malformed())),
+            Err(Some(refusal)) => self.unsent.extend_from_slice(refusal),
+        }
+        self.held = Bytes::new();
+        self.refused = Some(Refused {
+            is_told: false,
+            left: REFUSED_BYTES_MAX,
+        });
+        self.poll_end_refused(cx)
+    }
+
+    /// Sends the refusal, then drops what comes until the client closes too; an error in the end. The time for the header
+    /// bounds it.
+    fn poll_end_refused(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(refused) = &self.refused {
+            let (is_told, left) = (refused.is_told, refused.left);
+            if !is_told {
+                ready!(self.poll_send(cx, &[]))?;
+                ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+                ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+            }
+            let mut room = [MaybeUninit::uninit(); FIRST_BYTES_MAX];
+            let mut buf = ReadBuf::uninit(&mut room);
+            let read = Pin::new(&mut self.stream).poll_read(cx, &mut buf);
+            let length = buf.filled().len();
+            self.refused = Some(Refused {
+                is_told: true,
+                left: left.saturating_sub(length),
+            });
+            ready!(read)?;
+            if length == 0 || length >= left {
+                break;
+            }
+        }
+        Poll::Ready(Err(malformed()))
+    }
+
     /// Collects a header under the date that waits for it, if this is one.
     fn collect_dated(&mut self, bytes: &[u8]) -> bool {
         let mut next = self.connection.next_date.lock();
@@ -119,6 +174,10 @@ impl Wire {
         }
         false
     }
+}
+
+fn malformed() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "a malformed request")
 }
 
 /// Where the value of `Date` starts, if these bytes start with the header of a final answer that has one of full length.
@@ -150,10 +209,13 @@ impl AsyncRead for Wire {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.refused.is_some() {
+            return self.poll_end_refused(cx);
+        }
         if !self.held.is_empty() {
             let count = self.held.len().min(buf.remaining());
             let piece = self.held.split_to(count);
-            self.connection.watch_read(&piece)?;
+            ready!(self.watch(cx, &piece))?;
             buf.put_slice(&piece);
             if self.held.is_empty() {
                 self.held = Bytes::new();
@@ -168,7 +230,7 @@ impl AsyncRead for Wire {
             Poll::Ready(_) => clock.read_moves(buf.filled().len() - before, Instant::now),
         }
         drop(clock);
-        self.connection.watch_read(&buf.filled()[before..])?;
+        ready!(self.watch(cx, &buf.filled()[before..]))?;
         read
     }
 }
@@ -283,7 +345,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
-    use crate::guard::tests::TIMES;
+    use crate::guard::tests::connection;
 
     const THEN: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
     const NOW: &str = "Mon, 07 Nov 1994 10:00:00 GMT";
@@ -295,7 +357,7 @@ mod tests {
     /// What comes out when the pieces are written over a pipe that takes so many bytes at once.
     async fn written(room: usize, unsent_max: usize, date: &str, pieces: &[String]) -> String {
         let (near, mut far) = tokio::io::duplex(room);
-        let connection = Arc::new(Connection::new(TIMES, Instant::now()));
+        let connection = connection();
         connection.set_date(date.as_bytes());
         let mut wire = Wire::new(Box::new(near), connection, unsent_max);
         let write = async move {
@@ -351,7 +413,7 @@ mod tests {
     #[tokio::test]
     async fn what_came_before_the_session_is_read_by_it_in_whatever_pieces() {
         let (near, mut far) = tokio::io::duplex(64);
-        let connection = Arc::new(Connection::new(TIMES, Instant::now()));
+        let connection = connection();
         let mut wire = Wire::new(Box::new(near), connection, 100);
         far.write_all(b"first and ").await.unwrap();
         assert!(wire.first_bytes(1).await);
@@ -375,7 +437,7 @@ mod tests {
     #[tokio::test]
     async fn small_writes_leave_together_when_they_are_flushed() {
         let (near, mut far) = tokio::io::duplex(4096);
-        let connection = Arc::new(Connection::new(TIMES, Instant::now()));
+        let connection = connection();
         let mut wire = Wire::new(Box::new(near), connection, 100);
         wire.write_all(b"head ").await.unwrap();
         wire.write_all(b"body").await.unwrap();

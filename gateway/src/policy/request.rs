@@ -43,6 +43,8 @@ pub enum Bypass {
     Unseen,
     /// Nobody vouches for what is kept, and nothing else may answer.
     Unproven,
+    /// Another process answers by now, and this one does not hear what is written there.
+    HandedOver,
 }
 
 impl Bypass {
@@ -54,6 +56,7 @@ impl Bypass {
             Self::NoStore => "request-no-store",
             Self::Unseen => "token",
             Self::Unproven => "no-lease",
+            Self::HandedOver => "handed-over",
         }
     }
 }

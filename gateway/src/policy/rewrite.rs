@@ -2,12 +2,14 @@
 //!
 //! A rule is `from = "/reviews/{product:number}/list"`, `to = "/reviews?product_id={product}"`. A part in braces is one
 //! segment: `{name}` any that is not empty, `{name:number}` one of digits only. What the client's query holds follows the
-//! rule's own parameters. The result is read like any target, so a rule opens nothing that a request could not ask for.
+//! rule's own parameters. A rule whose `from` ends in `?sort=oldest` is for queries in which that is so. The result is read like any target, so a rule opens nothing that a request could not ask for.
 
 use std::borrow::Cow;
 
 use http::Method;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+
+use super::target::form_decoded;
 
 /// What would end a parameter's value, or mean something else in it. A percent sign has been encoded already.
 const IN_VALUE: &AsciiSet = &CONTROLS.add(b'&').add(b'=').add(b'+').add(b'#').add(b' ');
@@ -17,6 +19,8 @@ const IN_VALUE: &AsciiSet = &CONTROLS.add(b'&').add(b'=').add(b'+').add(b'#').ad
 pub struct Rewrite {
     methods: Vec<Method>,
     from: Vec<Step>,
+    /// Parameters that the query has to have, with their values.
+    wanted: Vec<(String, String)>,
     path: Vec<Piece>,
     query: Option<Vec<Piece>>,
 }
@@ -42,6 +46,10 @@ impl Rewrite {
     /// # Errors
     /// What is wrong with it.
     pub fn parse(from: &str, to: &str, methods: &[Method]) -> Result<Self, String> {
+        let (from, wanted) = match from.split_once('?') {
+            Some((from, query)) => (from, pairs(query)?),
+            None => (from, Vec::new()),
+        };
         let from = steps(from)?;
         if !to.starts_with('/') {
             return Err(format!("`{to}` does not start with a slash"));
@@ -56,6 +64,7 @@ impl Rewrite {
             path: pieces(path, &names)?,
             query,
             from,
+            wanted,
         })
     }
 
@@ -66,7 +75,7 @@ impl Rewrite {
         path: &str,
         query: Option<&str>,
     ) -> Option<(String, Option<String>)> {
-        if !self.methods.contains(method) {
+        if !self.methods.contains(method) || !self.is_wanted(query.unwrap_or_default()) {
             return None;
         }
         let parts = self.parts(path)?;
@@ -79,6 +88,15 @@ impl Rewrite {
         made.extend(query.filter(|query| !query.is_empty()).map(str::to_owned));
         let query = (!made.is_empty()).then(|| made.join("&"));
         Some((fill(&self.path, &parts, Cow::Borrowed), query))
+    }
+
+    /// Whether each wanted parameter has its value where it comes first.
+    fn is_wanted(&self, query: &str) -> bool {
+        self.wanted.iter().all(|(name, value)| {
+            let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+            let first = pairs.find(|(known, _)| *form_decoded(known) == *name.as_bytes());
+            first.is_some_and(|(_, known)| *form_decoded(known) == *value.as_bytes())
+        })
     }
 
     fn parts<'p>(&self, path: &'p str) -> Option<Vec<&'p str>> {
@@ -122,6 +140,14 @@ impl Step {
             Self::Literal(_) => None,
         }
     }
+}
+
+fn pairs(query: &str) -> Result<Vec<(String, String)>, String> {
+    let pair = |pair: &str| match pair.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(format!("`{pair}` is no `name=value`")),
+    };
+    query.split('&').map(pair).collect()
 }
 
 fn steps(from: &str) -> Result<Vec<Step>, String> {
@@ -239,6 +265,32 @@ mod tests {
     }
 
     #[test]
+    fn a_rule_for_some_queries_is_for_no_others() {
+        let rules = [
+            ("/list?sort=newest:asc", "/reviews?sort=newest"),
+            ("/list", "/reviews"),
+        ];
+        for (old, new) in [
+            (
+                "/list?sort=newest:asc",
+                "/reviews?sort=newest&sort=newest:asc",
+            ),
+            (
+                "/list?a=b&sort=newest%3Aasc",
+                "/reviews?sort=newest&a=b&sort=newest%3Aasc",
+            ),
+            ("/list?sort=newest", "/reviews?sort=newest"),
+            (
+                "/list?sort=x&sort=newest:asc",
+                "/reviews?sort=x&sort=newest:asc",
+            ),
+            ("/list", "/reviews"),
+        ] {
+            assert_eq!(made(&rules, old).as_deref(), Some(new), "{old}");
+        }
+    }
+
+    #[test]
     fn what_no_rule_is_for_stays() {
         for target in [
             "/products",
@@ -266,7 +318,9 @@ mod tests {
             ("/{a}/{a}", "/b", "name of its own"),
             ("/{}", "/b", "name of its own"),
             ("/x{a}", "/b", "neither"),
-            ("/a?b", "/b", "neither"),
+            ("/a?b", "/b", "name=value"),
+            ("/a?", "/b", "name=value"),
+            ("/a?b=c&=d", "/b", "name=value"),
             ("/{a}", "/{b}", "no part of"),
             ("/{a}", "/{a", "no end"),
         ] {

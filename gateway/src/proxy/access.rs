@@ -1,9 +1,11 @@
 //! What is written down of a request that has ended: counters by route, and the access log.
 
+use std::borrow::Cow;
 use std::time::SystemTime;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use http::{Version, header};
+use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 use pingora_cache::CachePhase;
 
@@ -49,7 +51,7 @@ impl Gateway {
             client: self.client_ip(session),
             method: req.method.as_str(),
             host: named.unwrap_or_else(|| field(header::HOST)),
-            path: cut(req.uri.path()),
+            path: cut(&self.logged_path(req, ctx)),
             version: version(req.version),
             route,
             status: status.map(|status| status.as_u16()),
@@ -59,6 +61,20 @@ impl Gateway {
             node: ctx.asked.map(|address| address.to_string()),
             user_agent: field(header::USER_AGENT),
         });
+    }
+}
+
+impl Gateway {
+    /// The canonical path, also of who was refused before it was known: what an old path held, such as a token, is in the query
+    /// of the present one. What is no path is logged as it came.
+    fn logged_path<'r>(&self, req: &'r RequestHeader, ctx: &'r Context) -> Cow<'r, str> {
+        match &ctx.target {
+            Some(target) => Cow::Borrowed(&target.path),
+            None => match self.site.target(req) {
+                Ok(target) => Cow::Owned(target.path),
+                Err(_) => Cow::Borrowed(req.uri.path()),
+            },
+        }
     }
 }
 

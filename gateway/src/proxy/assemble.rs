@@ -22,6 +22,7 @@ use crate::refusals::Refusals;
 use crate::releases::Releases;
 use crate::site::Site;
 use crate::store::Store;
+use crate::upgrade::HandOver;
 
 /// What requests leave behind for the operators' calls.
 pub struct Traces {
@@ -41,6 +42,8 @@ pub struct Knowledge {
     pub coherence: Option<Arc<Coherence>>,
     /// The builds that answer, if they name themselves.
     pub releases: Option<Arc<Releases>>,
+    /// Whether another process answers by now, with what it knows.
+    pub handover: Arc<HandOver>,
 }
 
 impl Gateway {
@@ -78,6 +81,7 @@ impl Gateway {
             access_log: traces.access_log,
             peers: strict(&config).map(Peers::new),
             coherence: knowledge.coherence,
+            handover: knowledge.handover,
             releases: knowledge.releases,
             config,
         })
@@ -108,6 +112,7 @@ impl Gateway {
             access_log: self.access_log.clone(),
             cache: self.cache,
             coherence: self.coherence.clone(),
+            handover: Arc::clone(&self.handover),
             peers: strict(&config).map(Peers::new),
             releases: self.releases.clone(),
             config,

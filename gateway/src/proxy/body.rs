@@ -1,12 +1,14 @@
 //! The body of a request before an origin is asked: read and dropped, bounded, or left where it is.
 
+use bytes::Bytes;
 use http::{Method, StatusCode, header};
-use pingora::Result;
 use pingora::proxy::Session;
+use pingora::{Error, ErrorType, Result};
+use tokio::time::Instant;
 
 use super::{Context, Gateway, framing};
 use crate::error::Problem;
-use crate::guard;
+use crate::guard::{self, BodyPace};
 
 /// An ignored body is bounded by what Pingora's buffer for a second attempt holds.
 const REPLAY_BYTES_MAX: u64 = 64 * 1024;
@@ -46,13 +48,24 @@ impl Gateway {
             return self.refuse(session, ctx, &problem, false).await;
         }
         if !ignored {
+            ctx.owes_body = !session.as_mut().is_body_empty();
             return Ok(false);
         }
         // What was read is put into this buffer, and request_body_filter replaces it by nothing: without it Pingora would
         // wait for an end of the body that has been read already.
         session.as_mut().enable_retry_buffering();
         let mut drained = 0;
-        while let Some(piece) = session.as_mut().read_request_body().await? {
+        let mut pace = self.new_pace(session);
+        loop {
+            let piece = match read_in_time(session, pace.as_mut()).await {
+                Ok(Some(piece)) => piece,
+                Ok(None) => break,
+                Err(error) if *error.etype() == LATE => {
+                    let problem = Problem::of_status(StatusCode::REQUEST_TIMEOUT);
+                    return self.refuse(session, ctx, &problem, false).await;
+                }
+                Err(error) => return Err(error),
+            };
             drained += piece.len() as u64;
             if drained > bound {
                 return self
@@ -68,6 +81,62 @@ impl Gateway {
         guard::body_arrived();
         ctx.drained = drained > 0;
         Ok(false)
+    }
+}
+
+impl Gateway {
+    /// The pace of a body that is awaited from now on, where the connection's clock does not know of it: that of HTTP/2 knows
+    /// its streams together.
+    fn new_pace(&self, session: &Session) -> Option<BodyPace> {
+        let limits = &self.config.limits;
+        let (rate, slack) = (limits.read_rate_min.0, limits.rate_slack);
+        let is_http2 = session.as_ref().is_http2();
+        is_http2.then(|| BodyPace::new(rate, slack, Instant::now()))
+    }
+
+    /// Looks at a piece of a body on its way to the origin.
+    ///
+    /// # Errors
+    /// 408 for one that came too late. One that does not come at all is told by the origin, which waits for it.
+    pub(super) fn watch_pace(
+        &self,
+        session: &Session,
+        piece: &Bytes,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        // Before the first piece it was the origin that was waited for.
+        let Some(pace) = &mut ctx.body_pace else {
+            ctx.body_pace = self.new_pace(session);
+            return Ok(());
+        };
+        if pace.has_come(piece.len(), Instant::now()) {
+            Ok(())
+        } else {
+            Err(late())
+        }
+    }
+}
+
+/// A body that does not come in time.
+pub(super) const LATE: ErrorType = ErrorType::HTTPStatus(StatusCode::REQUEST_TIMEOUT.as_u16());
+
+fn late() -> Box<Error> {
+    Error::explain(LATE, "the body of the request came too slowly")
+}
+
+/// The next piece of a body.
+async fn read_in_time(session: &mut Session, pace: Option<&mut BodyPace>) -> Result<Option<Bytes>> {
+    let read = session.as_mut().read_request_body();
+    let Some(pace) = pace else {
+        return read.await;
+    };
+    let read = tokio::time::timeout_at(pace.due(), read).await;
+    let piece = read.map_err(|_| late())??;
+    let bytes = piece.as_ref().map_or(0, Bytes::len);
+    if pace.has_come(bytes, Instant::now()) || piece.is_none() {
+        Ok(piece)
+    } else {
+        Err(late())
     }
 }
 

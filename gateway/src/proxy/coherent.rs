@@ -81,6 +81,9 @@ impl Gateway {
         if self.coherence.as_deref().is_some_and(is_unproven) {
             ctx.bypass = Some(Bypass::Unproven);
         }
+        if self.handover.has_begun() {
+            ctx.bypass.get_or_insert(Bypass::HandedOver);
+        }
         ctx.bypass.is_some()
     }
 

@@ -12,6 +12,7 @@ use super::encoded::Chosen;
 use super::refresh::Pinned;
 use super::storage::Fate;
 use crate::balance::{Lease, NodeId};
+use crate::guard::BodyPace;
 use crate::policy::key::Key;
 use crate::policy::request::{Bypass, Demand};
 use crate::policy::route::Target;
@@ -78,6 +79,10 @@ pub struct Context {
     pub(super) shed: bool,
     /// Bytes of the request body so far.
     pub(super) body_bytes: u64,
+    /// The client has not sent all of a body that goes to the origin.
+    pub(super) owes_body: bool,
+    /// How fast it comes, once it does, where the connection's own clock does not know.
+    pub(super) body_pace: Option<BodyPace>,
     /// How it stands to the data.
     pub(super) standing: Standing,
 }
@@ -116,6 +121,8 @@ impl Context {
             age_sent: None,
             shed: false,
             body_bytes: 0,
+            owes_body: false,
+            body_pace: None,
             standing: Standing::default(),
         }
     }

@@ -8,6 +8,7 @@ use nix::errno::Errno;
 use pingora::proxy::{FailToProxy, Session};
 use pingora::{Error, ErrorSource, ErrorType};
 
+use super::body::LATE;
 use super::{Context, Gateway, interim, refresh};
 use crate::balance::Outcome;
 use crate::error::{self, Problem};
@@ -38,6 +39,11 @@ impl Gateway {
         self.invalidate_unknown(session, ctx);
         let from_origin = *error.esource() == ErrorSource::Upstream;
         let in_time = *error.etype() != ErrorType::ReadTimedout;
+        if from_origin && !in_time && ctx.owes_body {
+            // The origin waits for the rest of the request, as it should.
+            let context = "waiting for the body of the request";
+            return Error::because(LATE, context, error).into_down();
+        }
         if from_origin {
             let outcome = if in_time {
                 Outcome::Broke

@@ -48,7 +48,7 @@ impl Gateway {
     /// What the origin gets of a piece of the request's body: of a read's nothing, of another's no more than the limit.
     ///
     /// # Errors
-    /// 413 for a body over the limit.
+    /// 413 for a body over the limit, 408 for one that comes too slowly.
     pub(super) fn pass_body(
         &self,
         session: &Session,
@@ -58,6 +58,9 @@ impl Gateway {
         if matches!(session.req_header().method, Method::GET | Method::HEAD) {
             *body = None; // drained and ignored
             return Ok(());
+        }
+        if let Some(piece) = body {
+            self.watch_pace(session, piece, ctx)?;
         }
         ctx.body_bytes += body.as_ref().map_or(0, |piece| piece.len() as u64);
         if ctx.body_bytes > self.config.limits.body_bytes_max.0 {

@@ -14,6 +14,7 @@ use crate::proxy::Knowledge;
 use crate::purge::Journal;
 use crate::releases::{ReleaseService, Releases};
 use crate::store::Store;
+use crate::upgrade::HandOver;
 
 /// What those services work on.
 pub(super) struct Shared<'a> {
@@ -21,6 +22,7 @@ pub(super) struct Shared<'a> {
     pub(super) pool: &'a Arc<Pool>,
     pub(super) journal: &'a Arc<Journal>,
     pub(super) metrics: &'a Metrics,
+    pub(super) handover: Arc<HandOver>,
 }
 
 /// Adds the services that the settings ask for, and returns what they know.
@@ -35,6 +37,7 @@ pub(super) fn add_services(
     Ok(Knowledge {
         coherence: add_follower(server, config, shared)?,
         releases: add_releases(server, config, shared),
+        handover: Arc::clone(&shared.handover),
     })
 }
 

@@ -52,7 +52,7 @@ async fn each_request_is_one_line_without_queries_and_tokens() {
     until("the requests are written down", || async {
         lines(&log)
             .iter()
-            .any(|line| line["path"] == "/elsewhere%0d%0a")
+            .any(|line| line["path"] == "/elsewhere%0D%0A")
     })
     .await;
     let lines = lines(&log);
@@ -179,5 +179,30 @@ async fn metrics_tell_routes_origins_and_the_cache() {
             answer.text().lines().any(|known| known == line)
         })
         .await;
+    }
+}
+
+#[tokio::test]
+async fn a_token_in_a_path_of_old_is_in_no_line() {
+    let origin = FakeOrigin::start(|_| Reply::new(200, "cart")).await;
+    let directory = tempfile::tempdir().expect("a directory");
+    let (log, tokens) = (
+        directory.path().join("access.log"),
+        directory.path().join("tokens"),
+    );
+    std::fs::write(&tokens, "known-token-of-sixteen\n").expect("a file");
+    let rules =
+        "[http]\nrewrites = [{ from = \"/cart/{token}\", to = \"/cart?user_token={token}\" }]\n";
+    let auth = format!("[auth]\nrequired = true\ntokens_file = {tokens:?}\n");
+    let settings = format!("[access_log]\npath = {log:?}\n{rules}{auth}");
+    let gateway = Gateway::with(&[&origin], &settings).await;
+    let request = get("/cart/path-secret");
+    assert_eq!(gateway.client().send(&request).await.status, 401);
+    let request = request.header("Authorization", "known-token-of-sixteen");
+    assert_eq!(gateway.client().send(&request).await.status, 200);
+    assert_eq!(origin.last().target, "/cart?user_token=path-secret");
+    for line in lines_are(&log, 2).await {
+        assert_eq!(line["path"], "/cart", "{line}");
+        assert!(!line.to_string().contains("secret"), "{line}");
     }
 }

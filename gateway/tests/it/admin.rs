@@ -200,3 +200,29 @@ async fn a_token_file_that_others_could_have_planted_is_refused_by_name() {
         "{said}"
     );
 }
+
+#[tokio::test]
+async fn every_call_that_is_described_is_refused_without_the_token() {
+    let origin = FakeOrigin::start(|_| Reply::fresh("page")).await;
+    let gateway = Gateway::general(&[&origin]).await;
+    let document = gateway.call(get("/openapi.json")).await.json();
+    let mut calls = Vec::new();
+    for (path, methods) in document["paths"].as_object().expect("paths") {
+        let path = path.replace("{node}", &origin.address().to_string());
+        assert!(!path.contains('{'), "{path}");
+        for method in methods.as_object().expect("methods").keys() {
+            calls.push((method.to_uppercase(), path.clone()));
+        }
+    }
+    assert!(calls.len() >= 13, "{calls:?}");
+    for (method, path) in calls {
+        let call = Request::new(&method, &path).body("{}");
+        for call in [call.clone(), call.header("Authorization", "Bearer wrong")] {
+            let answer = gateway.admin().send(&call).await;
+            assert_eq!(answer.status, 401, "{call:?}: {answer:#?}");
+        }
+    }
+    let status = gateway.status().await;
+    assert_eq!(status["pid"], gateway.pid(), "nobody took over");
+    assert_eq!(status["nodes"][0]["drained"], false);
+}

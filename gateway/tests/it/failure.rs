@@ -1,10 +1,68 @@
 //! What clients get when origins fail: a problem document, soon, and never somebody else's bytes.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
 use crate::support::{
-    FakeOrigin, Gate, Gateway, Reply, Request, assert_hit, assert_problem, free_address, get,
+    FakeOrigin, Gate, Gateway, Reply, Request, assert_hit, assert_problem, free_address, get, until,
 };
+
+/// A machine that is gone: who connects to it hears nothing.
+struct Vanished {
+    address: SocketAddr,
+    _listener: TcpListener,
+    _waiting: Vec<TcpStream>,
+}
+
+impl Vanished {
+    async fn new() -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket
+            .bind(SocketAddr::from(([127, 0, 0, 1], 0)))
+            .expect("a port");
+        let listener = socket.listen(1).expect("a listener");
+        let address = listener.local_addr().expect("an address");
+        let mut waiting = Vec::new();
+        // Nobody accepts: once the few places are taken, the system drops what comes.
+        while let Ok(connection) =
+            tokio::time::timeout(Duration::from_millis(200), TcpStream::connect(address)).await
+        {
+            waiting.push(connection.expect("a connection"));
+        }
+        Self {
+            address,
+            _listener: listener,
+            _waiting: waiting,
+        }
+    }
+}
+
+#[tokio::test]
+async fn where_no_machine_is_found_clients_are_told_at_once_when_to_come_back() {
+    let (one, two) = (Vanished::new().await, Vanished::new().await);
+    let settings = "[upstream]\nconnect_timeout = \"400ms\"\n[upstream.health]\ninterval = \"100ms\"\ntimeout = \"400ms\"\n";
+    let gateway = Gateway::start(&[one.address, two.address], Some(settings.to_owned())).await;
+    // Before the checks have found out: it was not reached, so anything may be tried again.
+    let early = gateway.client().post("/page", "{}").await;
+    assert_problem(&early, 503);
+    assert_eq!(early.header("retry-after"), Some("1"));
+    until("checks have failed", || async {
+        let status = gateway.status().await;
+        let nodes = status["nodes"].as_array().expect("nodes");
+        nodes.iter().all(|node| node["healthy"] == false)
+    })
+    .await;
+    for request in [get("/page"), Request::new("POST", "/page").body("{}")] {
+        let began = Instant::now();
+        let answer = gateway.client().send(&request).await;
+        let took = began.elapsed();
+        assert_problem(&answer, 503);
+        assert_eq!(answer.header("retry-after"), Some("1"), "{answer:#?}");
+        assert!(took < Duration::from_millis(100), "{took:?}");
+    }
+}
 
 #[tokio::test]
 async fn with_all_origins_down_clients_are_told_when_to_come_back() {

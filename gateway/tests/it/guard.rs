@@ -20,6 +20,17 @@ async fn connections(gateway: &Gateway) -> u64 {
     status["connections"].as_u64().expect("a number")
 }
 
+/// Connections that were refused or cut for this reason.
+async fn cuts(gateway: &Gateway, reason: &str) -> u64 {
+    let metrics = gateway.call(get("/metrics")).await;
+    let name = format!("gateway_connections_cut_total{{reason=\"{reason}\"}} ");
+    let count = metrics
+        .text()
+        .lines()
+        .find_map(|line| line.strip_prefix(&name));
+    count.and_then(|count| count.parse().ok()).expect("a count")
+}
+
 /// Sends a byte from time to time until the gateway closes the connection.
 async fn drip(connection: &mut Connection) -> Duration {
     let began = Instant::now();
@@ -53,6 +64,7 @@ async fn a_body_that_drips_is_cut_and_its_request_ends_everywhere() {
         gateway.in_flight().await == [0] && connections(&gateway).await == 0
     })
     .await;
+    assert_eq!(cuts(&gateway, "body-slow").await, 2);
     assert_eq!(gateway.client().post("/", "whole").await.text(), "5");
 }
 
@@ -87,6 +99,7 @@ async fn an_answer_that_is_not_read_is_cut() {
         connections(&gateway).await == 0 && gateway.in_flight().await == [0]
     })
     .await;
+    assert_eq!(cuts(&gateway, "answer-slow").await, 1);
 }
 
 #[tokio::test]
@@ -152,6 +165,7 @@ async fn without_descriptors_the_new_are_refused_the_old_are_served_and_it_ends_
         refused += usize::from(connection.is_refused().await);
     }
     assert!(refused > 100, "{refused} of 200 were refused");
+    assert!(cuts(&gateway, "descriptors").await > 100);
     for number in 0..20 {
         let target = format!("/{number}");
         assert_eq!(

@@ -143,6 +143,35 @@ async fn headers_and_targets_are_bounded() {
 }
 
 #[tokio::test]
+async fn a_header_that_does_not_end_is_refused_while_it_comes() {
+    let origin = FakeOrigin::start(|_| Reply::fresh("page")).await;
+    let gateway = Gateway::general(&[&origin]).await;
+    let line = "GET / HTTP/1.1\r\nHost: a\r\n";
+    let field = format!("X-Field: {}\r\n", "x".repeat(1_000));
+    for (start, piece, status) in [
+        (line, field.as_str(), 431),
+        (line, "x", 431),
+        ("GET /", "x", 414),
+        ("", "x", 414),
+    ] {
+        let mut endless = start.to_owned();
+        while endless.len() < 63 * 1024 {
+            endless.push_str(piece);
+        }
+        let raw = gateway.client().raw(&endless).await;
+        assert!(raw.closed, "{start:?}: {raw:#?}");
+        assert_problem(raw.answer.as_ref().expect("an answer"), status);
+    }
+    assert_eq!(origin.count(), 0);
+    let metrics = gateway.call(get("/metrics")).await;
+    for reason in ["header-size", "target-size"] {
+        let line = format!("gateway_connections_cut_total{{reason=\"{reason}\"}} 2");
+        assert!(metrics.text().contains(&line), "{}", metrics.text());
+    }
+    assert_eq!(gateway.client().get("/page").await.status, 200);
+}
+
+#[tokio::test]
 async fn a_connection_ends_after_its_share_of_requests() {
     let origin = FakeOrigin::start(|_| Reply::fresh("page")).await;
     let gateway = Gateway::with(&[&origin], "[limits]\nkeepalive_requests_max = 5").await;

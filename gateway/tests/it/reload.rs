@@ -268,3 +268,42 @@ async fn a_gateway_from_flags_has_nothing_to_read_again() {
     let anybody = gateway.admin().send(&Request::new("POST", "/reload")).await;
     assert_eq!(anybody.status, 401, "{anybody:#?}");
 }
+
+#[tokio::test]
+async fn a_node_that_moves_up_in_the_list_stays_drained() {
+    let origins = [
+        FakeOrigin::start(|_| Reply::fresh("one")).await,
+        FakeOrigin::start(|_| Reply::fresh("two")).await,
+        FakeOrigin::start(|_| Reply::fresh("three")).await,
+    ];
+    let addresses: Vec<_> = origins
+        .iter()
+        .map(|one| one.address().to_string())
+        .collect();
+    let nodes = |addresses: &[String]| format!("upstream.nodes = {addresses:?}\n");
+    let gateway = Gateway::start(&[], Some(nodes(&addresses))).await;
+    let drain = format!("/nodes/{}/drain", addresses[1]);
+    let answer = gateway.call(Request::new("POST", &drain).body("")).await;
+    assert_eq!(answer.status, 200, "{answer:#?}");
+    gateway.write_settings(&nodes(&addresses[1..]));
+    let answer = reload(&gateway).await;
+    assert_eq!(answer.status, 200, "{answer:#?}");
+    let status = gateway.status().await;
+    let told: Vec<_> = status["nodes"]
+        .as_array()
+        .expect("nodes")
+        .iter()
+        .map(|node| (node["address"].clone(), node["drained"].clone()))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (addresses[1].clone().into(), true.into()),
+            (addresses[2].clone().into(), false.into())
+        ]
+    );
+    for at in 0..6 {
+        let answer = gateway.client().get(&format!("/{at}")).await;
+        assert_eq!(answer.text(), "three");
+    }
+}

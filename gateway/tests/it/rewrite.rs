@@ -2,28 +2,24 @@
 
 use crate::support::{FakeOrigin, Gateway, Reply, Request, assert_hit};
 
-/// The old paths of the API, as its description names them.
-const RULES: &str = r#"
-rewrites = [
-  { from = "/products/list", to = "/products" },
-  { from = "/reviews/{product:number}/list", to = "/reviews?product_id={product}" },
-  { from = "/reviews/{product:number}/meta", to = "/reviews/meta?product_id={product}" },
-  { from = "/reviews/helpful/{review:number}", to = "/reviews/{review}/helpful", methods = ["PUT"] },
-  { from = "/reviews/report/{review:number}", to = "/reviews/{review}/report", methods = ["PUT"] },
-  { from = "/qa/{product:number}", to = "/qa/questions?product_id={product}" },
-  { from = "/qa/{question:number}/answers", to = "/qa/questions/{question}/answers" },
-  { from = "/qa/question/{question:number}/helpful", to = "/qa/questions/{question}/helpful", methods = ["PUT"] },
-  { from = "/qa/question/{question:number}/report", to = "/qa/questions/{question}/report", methods = ["PUT"] },
-  { from = "/qa/answer/{answer:number}/helpful", to = "/qa/answers/{answer}/helpful", methods = ["PUT"] },
-  { from = "/qa/answer/{answer:number}/report", to = "/qa/answers/{answer}/report", methods = ["PUT"] },
-  { from = "/cart/{token}", to = "/cart?user_token={token}" },
-]
-drop_trailing_slash = true
-"#;
+/// Where the rules for old paths stand, each line behind a `# `.
+const SHOP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../ops/shop.toml");
 
 async fn shop(origin: &FakeOrigin) -> Gateway {
-    let edits = [("drop_trailing_slash = true\n", RULES)];
-    Gateway::shop_with(&[origin], &edits).await
+    let settings = std::fs::read_to_string(SHOP).expect("the shop's configuration");
+    let start = settings.find("# rewrites = [\n").expect("the rules");
+    let end = start + settings[start..].find("\n# ]\n").expect("their end") + "\n# ]\n".len();
+    let block = &settings[start..end];
+    let rules: String = block
+        .lines()
+        .map(|line| {
+            line.strip_prefix("# ")
+                .expect("a line of the block")
+                .to_owned()
+                + "\n"
+        })
+        .collect();
+    Gateway::shop_with(&[origin], &[(block, &rules)]).await
 }
 
 #[tokio::test]
@@ -32,6 +28,17 @@ async fn every_old_path_reaches_the_origin_as_the_new_one() {
     let gateway = shop(&origin).await;
     for (method, old, new) in [
         ("GET", "/products/list", "/products"),
+        ("GET", "/products/list/?page=2", "/products?page=2"),
+        (
+            "GET",
+            "/reviews/7/list?sort=newest:asc",
+            "/reviews?product_id=7&sort=newest",
+        ),
+        (
+            "GET",
+            "/reviews/8/list/?count=3&sort=newest%3Aasc",
+            "/reviews?product_id=8&sort=newest&count=3",
+        ),
         (
             "GET",
             "/reviews/7/list?sort=helpful",

@@ -2,11 +2,14 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
+use hyper::body::Frame;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -33,6 +36,43 @@ struct Encrypted {
     certificate: CertificateDer<'static>,
 }
 
+/// A body of which a byte comes at each tick, or only one.
+struct Unfinished(Option<tokio::time::Interval>, bool);
+
+impl Unfinished {
+    fn stopped() -> Self {
+        Self(None, false)
+    }
+
+    fn dripping() -> Self {
+        Self(
+            Some(tokio::time::interval(Duration::from_millis(50))),
+            false,
+        )
+    }
+}
+
+impl hyper::body::Body for Unfinished {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let piece = || Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"x")))));
+        let has_begun = std::mem::replace(&mut self.1, true);
+        match &mut self.0 {
+            Some(ticks) => {
+                ready!(ticks.poll_tick(cx));
+                piece()
+            }
+            None if has_begun => Poll::Pending,
+            None => piece(),
+        }
+    }
+}
+
 /// Writes a new certificate; returns it.
 fn certify(directory: &Path) -> CertificateDer<'static> {
     let made = generate_simple_self_signed(vec!["shop.test".to_owned()]).expect("a certificate");
@@ -53,6 +93,11 @@ impl Encrypted {
             files.path().join("key.pem"),
         );
         let gateway = Gateway::with(&[origin], &settings).await;
+        // The other listeners answer by now. Each opens on its own.
+        until("the encrypted listener is open", || async {
+            TcpStream::connect(listen).await.is_ok()
+        })
+        .await;
         Self {
             gateway,
             listen,
@@ -115,6 +160,26 @@ impl Encrypted {
             String::from_utf8_lossy(&body).into_owned(),
             cache.unwrap_or_default(),
         )
+    }
+
+    /// The status that a request over HTTP/2 gets whose body begins and does not end.
+    async fn status_of_unfinished(&self, method: &str, body: Unfinished) -> u16 {
+        let stream = self.connect(&self.certificate, &["h2"]).await;
+        let stream = TokioIo::new(stream.expect("a connection"));
+        let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await;
+        let (mut sender, connection) = handshake.expect("a handshake");
+        tokio::spawn(connection);
+        let request = http::Request::builder()
+            .method(method)
+            .uri("https://shop.test/page")
+            .body(body)
+            .expect("a request");
+        let answer = tokio::time::timeout(DEADLINE, sender.send_request(request)).await;
+        answer
+            .expect("an answer in time")
+            .expect("an answer")
+            .status()
+            .as_u16()
     }
 
     /// The answer to plain bytes over HTTP/1.1, to its end.
@@ -246,6 +311,42 @@ async fn without_http2_nobody_is_offered_it() {
                 .is_none_or(|status| (400..500).contains(&status)),
         "{raw:?}"
     );
+}
+
+#[tokio::test]
+async fn a_body_over_http2_that_stops_or_drips_is_told_so_and_not_held_against_its_origin() {
+    let origin = FakeOrigin::start(|_| Reply::fresh("page")).await;
+    let rates = "[limits]\nread_rate_min = \"1KiB\"\nrate_slack = \"300ms\"\n";
+    let site = Encrypted::start(&origin, rates).await;
+    for body in [Unfinished::stopped(), Unfinished::dripping()] {
+        assert_eq!(site.status_of_unfinished("GET", body).await, 408);
+    }
+    assert_eq!(
+        origin.count(),
+        0,
+        "a read is not begun before its body has come"
+    );
+    let dripping = Unfinished::dripping();
+    assert_eq!(site.status_of_unfinished("POST", dripping).await, 408);
+    let hasty = format!("{rates}[upstream]\nread_timeout = \"400ms\"\n");
+    let hasty = Encrypted::start(&origin, &hasty).await;
+    for _ in 0..4 {
+        let stopped = Unfinished::stopped();
+        assert_eq!(hasty.status_of_unfinished("POST", stopped).await, 408);
+    }
+    for gateway in [&site.gateway, &hasty.gateway] {
+        let status = gateway.status().await;
+        let node = &status["nodes"][0];
+        assert_eq!(
+            (&node["failures"], &node["ejected"]),
+            (&0.into(), &false.into()),
+            "{node}"
+        );
+        until("nothing is in flight", || async {
+            gateway.in_flight().await == [0]
+        })
+        .await;
+    }
 }
 
 /// A frame of HTTP/2 (RFC 9113 section 4.1).

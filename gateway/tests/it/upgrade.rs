@@ -112,6 +112,43 @@ async fn a_request_that_has_begun_is_answered_by_the_process_of_before() {
 }
 
 #[tokio::test]
+async fn the_process_of_before_gives_no_hits_once_the_new_one_may_take_writes() {
+    let written = Arc::<AtomicU64>::default();
+    let state = Arc::clone(&written);
+    let origin = FakeOrigin::start(move |received| {
+        if received.method == "POST" {
+            state.fetch_add(1, Ordering::Relaxed);
+        }
+        Reply::fresh(state.load(Ordering::Relaxed).to_string())
+    })
+    .await;
+    // A kept connection may bring one more request for half of it.
+    let gateway = Gateway::with(&[&origin], "[limits]\nshutdown_grace = \"20s\"\n").await;
+    let mut kept = gateway.client().connect().await;
+    for _ in 0..2 {
+        assert_eq!(kept.send(&get("/page")).await.text(), "0");
+    }
+    assert!(kept.send(&get("/page")).await.is_hit());
+    let answer = gateway.call(Request::new("POST", "/upgrade")).await;
+    assert_eq!(answer.status, 200, "{answer:#?}");
+    let new = answer.json()["pid"].to_string();
+    assert_eq!(gateway.client().post("/page", "{}").await.status, 200);
+    let last = kept.send(&get("/page")).await;
+    let killed = Command::new("kill").arg(new).status();
+    assert!(killed.expect("the kill program").success());
+    assert_eq!(last.text(), "1", "{last:#?}");
+    assert!(
+        last.cache_status().ends_with("detail=handed-over"),
+        "{last:#?}"
+    );
+    assert_eq!(
+        last.header("connection"),
+        Some("close"),
+        "it is the old one's"
+    );
+}
+
+#[tokio::test]
 async fn settings_that_need_a_new_process_are_taken_over_by_it() {
     let origin = FakeOrigin::start(|_| Reply::fresh("page")).await;
     let mut gateway = Gateway::with(&[&origin], "[cache]\nbudget = \"8MiB\"\n").await;
