@@ -16,6 +16,7 @@ mod merge;
 mod migrate;
 mod older;
 mod online;
+mod purged;
 mod ranks;
 mod refused;
 mod repaired;

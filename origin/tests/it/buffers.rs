@@ -7,6 +7,7 @@ use etl::{
     generate::{self, GenerateOptions},
     load::{self, LoadOptions, Mode},
     progress::Progress,
+    schema::Jobs,
 };
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
@@ -162,7 +163,8 @@ async fn load_catalogue() -> String {
         max_rejects: None,
         discard_writes: false,
         loaded_at: None,
-        jobs: 2,
+        jobs: Jobs::default(),
+        gateways: None,
         progress: Progress::silent(),
     };
     load::run(&owner, &options).await.unwrap();
