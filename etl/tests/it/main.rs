@@ -5,6 +5,7 @@
 
 mod any_bytes;
 mod clean;
+mod coherence;
 mod command;
 mod disk_full;
 mod dump;
