@@ -73,7 +73,7 @@ const BOUNDS: [Bound; 29] = [
 ];
 
 /// What no request runs, or not once for each: the private listener's, the tasks in the background, new connections.
-const NOT_OF_REQUESTS: [&str; 13] = [
+const NOT_OF_REQUESTS: [&str; 14] = [
     "health.problems",
     "database.unsafe_settings",
     "database.role",
@@ -87,6 +87,7 @@ const NOT_OF_REQUESTS: [&str; 13] = [
     "tail.incarnate",
     "tail.poll",
     "tail.tell",
+    "tail.rotate",
 ];
 
 /// A bound of 0: the origin does not run the statement for such products.
