@@ -1,6 +1,7 @@
 //! The command line: one subcommand, one type of arguments.
 
 use std::{
+    ops::RangeInclusive,
     path::PathBuf,
     time::{Duration, SystemTime},
 };
@@ -13,6 +14,7 @@ use crate::{
     load::Mode,
     purge,
     reject::{RejectLimit, Repairs},
+    schema::Jobs,
     tables::TABLES,
 };
 
@@ -120,8 +122,11 @@ pub struct LoadArgs {
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     pub loaded_at: Option<SystemTime>,
     /// Connections that build indexes side by side.
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = parse_jobs)]
+    #[arg(long, value_name = "N", default_value_t = Jobs::default().connections, value_parser = parse_jobs)]
     pub jobs: usize,
+    /// Memory of Postgres for indexes and for putting tables in order, in MiB: shared out to the jobs.
+    #[arg(long, value_name = "MIB", default_value_t = Jobs::default().memory_mb, value_parser = parse_memory)]
+    pub index_memory_mb: u32,
 }
 
 /// What to clean.
@@ -217,6 +222,18 @@ fn parse_jobs(text: &str) -> Result<usize, String> {
         Ok(jobs @ 1..=JOBS_MAX) => Ok(jobs),
         Ok(_) | Err(_) => Err(format!("expected a number from 1 to {JOBS_MAX}")),
     }
+}
+
+/// A job can do with little, and hardly any machine has more: 1 TiB.
+const INDEX_MEMORY_MB: RangeInclusive<u32> = 16..=1 << 20;
+
+fn parse_memory(text: &str) -> Result<u32, String> {
+    let parsed = text.parse().ok();
+    let allowed = parsed.filter(|memory| INDEX_MEMORY_MB.contains(memory));
+    allowed.ok_or_else(|| {
+        let (least, most) = INDEX_MEMORY_MB.into_inner();
+        format!("expected a number of MiB from {least} to {most}")
+    })
 }
 
 #[cfg(test)]

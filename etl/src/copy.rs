@@ -17,7 +17,10 @@ use crate::{
 
 /// What is sent at once: large enough that a system call costs nothing beside it.
 const BLOCK_BYTES: usize = 512 << 10;
-/// Blocks that wait to be sent: enough to bridge a pause of either side.
+/// What is handed on in one piece at most; a block that a long row has made longer goes in several.
+const PIECE_BYTES_MAX: usize = 2 * BLOCK_BYTES;
+/// Blocks that wait to be sent: enough to bridge a pause of either side. With the one that is being sent
+/// they hold at most five pieces, 5 MiB.
 const BLOCKS_WAITING_MAX: usize = 4;
 /// What a stream begins with: a signature that any change of line ends would break, flags, no
 /// extension.
@@ -228,13 +231,34 @@ pub fn channel() -> (CopyWriter, CopySender) {
 impl CopyWriter {
     /// Hands the block on; waits while too many are waiting.
     fn hand_on(&mut self) -> Result<(), Gone> {
-        let mut next = self
-            .empty
-            .try_recv()
-            .unwrap_or_else(|_| Vec::with_capacity(BLOCK_BYTES + BLOCK_BYTES / 8));
-        next.clear();
+        if self.encoder.block.len() > PIECE_BYTES_MAX {
+            return self.hand_on_in_pieces();
+        }
+        let next = self.empty_block();
         let full = std::mem::replace(&mut self.encoder.block, next);
         self.full.blocking_send(Block::More(full)).map_err(|_| Gone)
+    }
+
+    /// A stream may be cut anywhere, also within a row. The long block stays with the encoder: the next
+    /// row may be as long, and one such block is all that there ever is.
+    fn hand_on_in_pieces(&mut self) -> Result<(), Gone> {
+        let block = std::mem::take(&mut self.encoder.block);
+        for piece in block.chunks(BLOCK_BYTES) {
+            let mut next = self.empty_block();
+            next.extend_from_slice(piece);
+            let sent = self.full.blocking_send(Block::More(next));
+            sent.map_err(|_| Gone)?;
+        }
+        self.encoder.block = block;
+        self.encoder.clear();
+        Ok(())
+    }
+
+    fn empty_block(&mut self) -> Vec<u8> {
+        let used = self.empty.try_recv();
+        let mut block = used.unwrap_or_else(|_| Vec::with_capacity(BLOCK_BYTES + BLOCK_BYTES / 8));
+        block.clear();
+        block
     }
 
     /// Ends the stream and says how many rows it holds.
@@ -242,6 +266,9 @@ impl CopyWriter {
     /// # Errors
     /// [`Gone`] if nobody takes it.
     pub fn finish(mut self) -> Result<u64, Gone> {
+        if self.encoder.block.len() > BLOCK_BYTES {
+            self.hand_on()?;
+        }
         self.encoder.block.extend_from_slice(STREAM_END);
         self.full
             .blocking_send(Block::Last(self.encoder.block))
@@ -313,8 +340,8 @@ impl CopySender {
                 }
             };
             copy.send(block.as_slice()).await?;
-            // A block that has grown past its size, by a very long row, is not kept.
-            if block.capacity() <= 2 * BLOCK_BYTES {
+            // A block that has grown past its size, by a long row, is not kept.
+            if block.capacity() <= PIECE_BYTES_MAX {
                 // Full only if the writer has stopped taking blocks back.
                 drop(self.empty.try_send(block));
             }

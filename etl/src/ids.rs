@@ -60,8 +60,8 @@ fn split(id: i32) -> (usize, u16) {
     ((id >> 16) as usize, (id & 0xffff) as u16)
 }
 
-/// From this many ids on a page is an array over all its slots. Then an id costs at most 32 bytes,
-/// and a page that ids enter in any order never has much to move.
+/// From this many ids on a page is an array over all its slots. Then an id costs 4 bytes in a page that
+/// is full and 32 in one with this many, and a page that ids enter in any order never has much to move.
 const SPARSE_MAX: usize = 8192;
 
 #[derive(Debug)]

@@ -16,10 +16,11 @@ use crate::{
     field::EPOCH_2000,
     merge,
     progress::{Progress, Step},
+    purge::{Gateways, Order},
     reject::{RejectCount, RejectFile, RejectLimit},
     report::{FileReport, LoadReport, per_second},
     rows::{self, FileOutcome, State},
-    schema::{self, build, swap, writes},
+    schema::{self, Jobs, build, swap, writes},
 };
 
 /// What becomes of the rows that are live.
@@ -47,8 +48,10 @@ pub struct LoadOptions {
     pub discard_writes: bool,
     /// When products came to be, if not when the newest file was changed.
     pub loaded_at: Option<SystemTime>,
-    /// Connections that build indexes.
-    pub jobs: usize,
+    /// Connections that build indexes, and their memory.
+    pub jobs: Jobs,
+    /// Gateways that are purged once the rows are in place.
+    pub gateways: Option<Gateways>,
     /// How progress is shown.
     pub progress: Progress,
 }
@@ -122,8 +125,14 @@ impl Run<'_> {
         Ok(state)
     }
 
-    /// Lets changes in again: the rows are in place, and nothing can make a failure of it any more.
-    pub(crate) async fn release(&mut self) {
+    /// The rows are in place, and nothing can make a failure of it any more: purges the gateways of what
+    /// was before, then lets changes in again.
+    pub(crate) async fn in_place(&mut self, order: &Order) {
+        if let Some(gateways) = &self.options.gateways
+            && !order.is_empty()
+        {
+            self.report.purges = gateways.purge(order).await;
+        }
         if let Err(error) = writes::release(&mut self.conn).await {
             tracing::warn!("{error}");
         }
@@ -160,7 +169,7 @@ async fn replace(run: &mut Run<'_>, set: DataSet, state: State) -> Result<()> {
     let clock = Instant::now();
     run.report.seconds = started.elapsed().as_secs_f64();
     swap::swap(&mut run.conn, &run.report.to_json(), changes_known).await?;
-    run.release().await;
+    run.in_place(&Order::All(true)).await;
     // The load is done: tables that somebody still reads are removed by the next run at the latest.
     let is_removed = build::drop_old(&mut run.conn).await.unwrap_or(false);
     if !is_removed {

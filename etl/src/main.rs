@@ -3,7 +3,6 @@
 
 use std::{
     io::{self, Write as _},
-    path::PathBuf,
     process::ExitCode,
 };
 
@@ -16,8 +15,9 @@ use etl::{
     load::{self, LoadOptions},
     progress::Progress,
     purge::Gateways,
-    report::{LoadReport, ReportFile},
-    schema, split,
+    report::ReportFile,
+    schema::{self, Jobs},
+    split,
     verify::{self, VerifyOptions},
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -72,51 +72,40 @@ async fn run(command: Command) -> Result<()> {
 }
 
 async fn load(args: LoadArgs) -> Result<()> {
-    let options = LoadOptions {
+    let report_file = args.report.as_deref().map(ReportFile::create).transpose()?;
+    // Read now: a load whose gateways cannot be purged should not begin.
+    let gateways = args
+        .purge_token_file
+        .map(|file| Gateways::new(args.purge, &file))
+        .transpose();
+    let mut options = LoadOptions {
         sources: args.files.into(),
         mode: args.mode,
         rejects: args.rejects.rejects,
         max_rejects: args.rejects.max_rejects,
         discard_writes: args.discard_writes,
         loaded_at: args.loaded_at,
-        jobs: args.jobs,
+        jobs: Jobs {
+            connections: args.jobs,
+            memory_mb: args.index_memory_mb,
+        },
+        gateways: None,
         progress: Progress::detect(),
     };
-    let report_file = args.report.as_deref().map(ReportFile::create).transpose()?;
-    let outcome = load_and_purge(
-        &args.database.database_url,
-        &options,
-        args.purge,
-        args.purge_token_file,
-    );
-    let (report, purged) = match Box::pin(outcome).await {
-        Ok((report, purged)) => (Ok(report), purged),
-        Err(error) => (Err(error), Ok(())),
+    let outcome = match gateways {
+        Ok(gateways) => {
+            options.gateways = gateways;
+            Box::pin(load::run(&args.database.database_url, &options)).await
+        }
+        Err(error) => Err(error),
     };
-    let reported = report_file.map_or(Ok(()), |file| file.finish(&report));
-    print(&report?.to_text());
+    let reported = report_file.map_or(Ok(()), |file| file.finish(&outcome));
+    let report = outcome?;
+    print(&report.to_text());
     // What was purged is the graver of the two.
+    let gateways = options.gateways.as_ref();
+    let purged = gateways.map_or(Ok(()), |gateways| gateways.check(&report.purges));
     purged.and(reported)
-}
-
-/// The load's report, and whether every gateway has been emptied since.
-async fn load_and_purge(
-    database_url: &str,
-    options: &LoadOptions,
-    urls: Vec<String>,
-    token_file: Option<PathBuf>,
-) -> Result<(LoadReport, Result<()>)> {
-    // Read now: a load whose gateways cannot be emptied should not begin.
-    let gateways = token_file
-        .map(|file| Gateways::new(urls, &file))
-        .transpose()?;
-    let mut report = load::run(database_url, options).await?;
-    let Some(gateways) = gateways else {
-        return Ok((report, Ok(())));
-    };
-    report.purges = gateways.purge().await;
-    let purged = gateways.check(&report.purges);
-    Ok((report, purged))
 }
 
 async fn clean(args: CleanArgs) -> Result<()> {

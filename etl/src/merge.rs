@@ -10,6 +10,7 @@ use crate::{
     error::Result,
     ids::Ids,
     load::{self, Run},
+    purge::Order,
     rows::State,
     schema::{build, merge, shape},
     tables::{TABLES, Table},
@@ -29,8 +30,8 @@ pub(crate) async fn run(run: &mut Run<'_>, set: DataSet, state: State) -> Result
     clock = Instant::now();
     let step = run.options.progress.spinner("adding rows");
     // The report that is written down cannot tell how long that took.
-    merge::add(&mut run.conn, &run.report.to_json(), &copied).await?;
-    run.release().await;
+    let groups = merge::add(&mut run.conn, &run.report.to_json(), &copied).await?;
+    run.in_place(&Order::of(groups)).await;
     let seconds = clock.elapsed().as_secs_f64();
     step.finish(&format!("{seconds:.1} s"));
     run.report.add_phase("add", seconds);

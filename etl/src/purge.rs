@@ -1,6 +1,8 @@
-//! Empties the caches of gateways after a load: what they hold is of the tables before it.
+//! Purges the caches of gateways for a load, in the moment when its rows are in place: what they hold
+//! is of before it.
 //!
-//! Nobody reads the outbox on their behalf, so the loader asks each admin listener itself.
+//! A gateway that follows the stream of changes hears of it there too. This is for those that do not,
+//! and for a load that is to end only when none of them serves the past any more.
 
 use std::{path::Path, time::Duration};
 
@@ -21,13 +23,42 @@ use crate::error::{self, Error, Result};
 
 /// How long one gateway may take, from connecting to the end of its answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+/// Groups that a purge names, which is what a gateway takes; past it, everything goes.
+pub const GROUPS_MAX: usize = 10_000;
 /// An answer names three numbers, or a problem.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
 /// What of an answer that is no success is shown.
 const PROBLEM_CHARS_SHOWN: usize = 200;
 const EVERYTHING: &str = r#"{"all":true}"#;
 
-/// The gateways to empty.
+/// The body of a purge.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    /// All entries: `{"all":true}`.
+    All(bool),
+    /// The entries of these groups: `{"tags":["product-1"]}`.
+    Tags(Vec<String>),
+}
+
+impl Order {
+    /// What is out of date if these groups are, or if there are too many to be named.
+    #[must_use]
+    pub fn of(groups: Option<Vec<String>>) -> Self {
+        match groups {
+            Some(groups) if groups.len() <= GROUPS_MAX => Self::Tags(groups),
+            Some(_) | None => Self::All(true),
+        }
+    }
+
+    /// Whether it names nothing; gateways refuse that.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        matches!(self, Self::Tags(groups) if groups.is_empty())
+    }
+}
+
+/// The gateways to purge.
 #[derive(Debug, Clone)]
 pub struct Gateways {
     /// The base URLs of their admin listeners, without a slash at the end.
@@ -37,7 +68,7 @@ pub struct Gateways {
     token_file: String,
 }
 
-/// What came of emptying one gateway.
+/// What came of purging one gateway.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Purge {
     /// The base URL of its admin listener.
@@ -46,10 +77,12 @@ pub struct Purge {
     pub objects: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Why it may still hold all of them.
+    /// Why it may still hold what is out of date.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
+
+type Http = Client<HttpConnector, Full<Bytes>>;
 
 /// What a gateway answers; it says more.
 #[derive(Deserialize)]
@@ -81,14 +114,19 @@ impl Gateways {
         })
     }
 
-    /// Empties all of them at once; one that fails does not keep the others from it.
-    pub async fn purge(&self) -> Vec<Purge> {
+    /// Purges all of them at once; one that fails does not keep the others from it.
+    pub async fn purge(&self, order: &Order) -> Vec<Purge> {
         let client = Client::builder(TokioExecutor::new()).build_http();
-        join_all(self.urls.iter().map(|url| self.purge_one(&client, url))).await
+        let body = Bytes::from(serde_json::json!(order).to_string());
+        let purges = self.urls.iter().map(|url| {
+            let body = Full::from(body.clone());
+            self.purge_one(&client, url, body)
+        });
+        join_all(purges).await
     }
 
-    async fn purge_one(&self, client: &Client<HttpConnector, Full<Bytes>>, url: &str) -> Purge {
-        let outcome = tokio::time::timeout(ANSWER_LIMIT, self.ask(client, url)).await;
+    async fn purge_one(&self, client: &Http, url: &str, body: Full<Bytes>) -> Purge {
+        let outcome = tokio::time::timeout(ANSWER_LIMIT, self.ask(client, url, body)).await;
         let outcome = outcome
             .unwrap_or_else(|_| Err(format!("no answer within {} s", ANSWER_LIMIT.as_secs())));
         let (removed, error) = match outcome {
@@ -109,15 +147,11 @@ impl Gateways {
         }
     }
 
-    async fn ask(
-        &self,
-        client: &Client<HttpConnector, Full<Bytes>>,
-        url: &str,
-    ) -> Result<Removed, String> {
+    async fn ask(&self, client: &Http, url: &str, body: Full<Bytes>) -> Result<Removed, String> {
         let request = Request::post(format!("{url}/purge"))
             .header(AUTHORIZATION, &self.authorization)
             .header(CONTENT_TYPE, "application/json")
-            .body(Full::from(EVERYTHING))
+            .body(body)
             .map_err(|error| error.to_string())?;
         let answer = client
             .request(request)
@@ -210,6 +244,16 @@ mod tests {
         ] {
             assert!(parse_url(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn groups_are_purged_by_name_up_to_what_a_gateway_takes() {
+        let groups = |count: usize| Some(vec!["product-1".to_owned(); count]);
+        let body = |groups| serde_json::json!(Order::of(groups)).to_string();
+        assert_eq!(body(groups(1)), r#"{"tags":["product-1"]}"#);
+        assert_eq!(body(groups(GROUPS_MAX + 1)), EVERYTHING);
+        assert_eq!(body(None), EVERYTHING);
+        assert!(Order::of(groups(0)).is_empty() && !Order::of(None).is_empty());
     }
 
     #[test]

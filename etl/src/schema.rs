@@ -13,6 +13,8 @@ pub mod shape;
 pub mod swap;
 pub mod writes;
 
+pub use jobs::Jobs;
+
 use std::{
     borrow::Cow,
     time::{Duration, Instant},

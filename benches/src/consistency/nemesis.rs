@@ -135,8 +135,8 @@ pub struct Database<'a> {
     pub replicas: &'a [Replica],
 }
 
-/// Cuts, holds or delays the streams of one gateway, loses an event of them, kills a session of the database, or kills a copy
-/// or holds it back.
+/// Cuts, holds or delays the streams of one gateway, loses an event of them, kills a session of the database, or kills a copy,
+/// freezes it or holds it back.
 ///
 /// # Errors
 /// It does not come back.
@@ -147,7 +147,7 @@ pub fn strike_surroundings(
 ) -> Result<(&'static str, String)> {
     let gateway = hand.place(streams.len());
     let set = |mode| streams[gateway].iter().for_each(|relay| relay.set(mode));
-    let kinds = if database.replicas.is_empty() { 5 } else { 7 };
+    let kinds = if database.replicas.is_empty() { 5 } else { 8 };
     match hand.dice.between(1, kinds) {
         1 => {
             set(Mode::Cut);
@@ -186,6 +186,15 @@ pub fn strike_surroundings(
             hand.pause(DEAD_MS);
             replica.start()?;
             Ok(("replica killed", place.to_string()))
+        }
+        7 => {
+            // Its sessions too: origins find out by their deadlines only.
+            let place = hand.place(database.replicas.len());
+            let cluster = database.replicas[place].cluster();
+            cluster.sigstop()?;
+            hand.pause(HUNG_MS);
+            cluster.sigcont()?;
+            Ok(("replica hung", place.to_string()))
         }
         _ => {
             let place = hand.place(database.replicas.len());

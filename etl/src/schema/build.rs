@@ -15,7 +15,7 @@ use tokio::time;
 
 use super::{
     files,
-    jobs::{Job, Queue, side_by_side, work_off, work_off_by},
+    jobs::{Job, Jobs, Queue, side_by_side, work_off, work_off_by},
     run,
 };
 use crate::{
@@ -113,7 +113,7 @@ pub async fn create_tables(conn: &mut PgConnection) -> Result<()> {
 pub async fn derive_and_index(
     conn: &mut PgConnection,
     database_url: &str,
-    jobs: usize,
+    jobs: Jobs,
     scattered: &[&'static Table],
     on_derived: impl FnOnce(),
 ) -> Result<()> {
@@ -127,15 +127,24 @@ pub async fn derive_and_index(
     let deriving = async {
         derive(conn).await?;
         on_derived();
-        work_off(database_url.to_owned(), queue.clone()).await
+        work_off(database_url.to_owned(), jobs, queue.clone()).await
     };
     tokio::try_join!(
         deriving,
-        work_off_by(database_url, jobs.saturating_sub(1), queue.clone())
+        work_off_by(
+            database_url,
+            jobs,
+            jobs.connections.saturating_sub(1),
+            queue.clone()
+        )
     )?;
     side_by_side(database_url, jobs, derived).await?;
     side_by_side(database_url, jobs, statements(references)).await?;
-    side_by_side(database_url, 1, statements(triggers)).await
+    let alone = Jobs {
+        connections: 1,
+        ..jobs
+    };
+    side_by_side(database_url, alone, statements(triggers)).await
 }
 
 /// Statements for tables that have been copied, those of the largest first, so that none of them is
@@ -234,7 +243,7 @@ async fn derive(conn: &mut PgConnection) -> Result<()> {
 pub async fn analyze(
     conn: &mut PgConnection,
     database_url: &str,
-    jobs: usize,
+    jobs: Jobs,
     scattered: &[&'static Table],
 ) -> Result<()> {
     let tables: Vec<String> = sqlx::query_scalar(
@@ -262,7 +271,7 @@ pub async fn analyze(
 /// If Postgres refuses.
 pub async fn analyze_live(
     database_url: &str,
-    jobs: usize,
+    jobs: Jobs,
     tables: &BTreeSet<&'static str>,
 ) -> Result<()> {
     let added = tables.iter().copied();

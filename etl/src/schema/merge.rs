@@ -9,6 +9,7 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 use super::{build::NEXT, files, run, swap, writes};
 use crate::{
     error::{Error, Result, database},
+    purge,
     tables::{TABLES, Table},
 };
 
@@ -38,7 +39,8 @@ pub async fn live_ids(
     Ok(())
 }
 
-/// Adds all rows of the load to the live tables and writes down the load.
+/// Adds all rows of the load to the live tables and writes down the load. Gives the groups that are
+/// out of date by that; `None` if they are more than a purge can name.
 ///
 /// Changes by origins must be held back. Changes that were told before this stay such that a later
 /// load would lose.
@@ -49,7 +51,7 @@ pub async fn add(
     conn: &mut PgConnection,
     report: &serde_json::Value,
     tables: &BTreeSet<&'static str>,
-) -> Result<()> {
+) -> Result<Option<Vec<String>>> {
     let doing = "adding the rows of the load to the live tables";
     let mut tx = conn.begin().await.map_err(database(doing))?;
     run(
@@ -68,10 +70,12 @@ pub async fn add(
     refresh_meta(&mut tx).await?;
     refresh_ranks(&mut tx).await?;
     tell(&mut tx).await?;
+    let told = told(&mut tx).await?;
     let changes = writes::changes(&mut tx).await?;
     swap::write_down(&mut tx, report, changes - others).await?;
     swap::check_triggers(&mut tx).await?;
-    tx.commit().await.map_err(database(doing))
+    tx.commit().await.map_err(database(doing))?;
+    Ok(told)
 }
 
 async fn add_rows(conn: &mut PgConnection, table: &Table) -> Result<()> {
@@ -207,4 +211,16 @@ async fn tell(conn: &mut PgConnection) -> Result<()> {
         queries.join(" union ")
     );
     run(conn, doing, &statement).await
+}
+
+/// The groups that were told; `None` if they are more than a purge can name.
+async fn told(conn: &mut PgConnection) -> Result<Option<Vec<String>>> {
+    let most = i64::try_from(purge::GROUPS_MAX).unwrap_or(i64::MAX);
+    sqlx::query_scalar(
+        "select case when count(*) <= $1 then coalesce(array_agg(g order by g), '{}') end from pg_temp.told",
+    )
+    .bind(most)
+    .fetch_one(conn)
+    .await
+    .map_err(database("reading what the caches are told"))
 }

@@ -5,6 +5,7 @@
 
 mod any_bytes;
 mod clean;
+mod coherence;
 mod command;
 mod disk_full;
 mod dump;
@@ -16,6 +17,7 @@ mod merge;
 mod migrate;
 mod older;
 mod online;
+mod purged;
 mod ranks;
 mod refused;
 mod repaired;

@@ -13,7 +13,7 @@ use etl::{
     load::{self, LoadOptions, Mode},
     progress::Progress,
     report::{FileCounts, LoadReport},
-    schema,
+    schema::{self, Jobs},
 };
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 use stack::TestCluster;
@@ -176,7 +176,8 @@ pub(crate) fn options(csv: &Path) -> LoadOptions {
         max_rejects: None,
         discard_writes: false,
         loaded_at: None,
-        jobs: 2,
+        jobs: Jobs::default(),
+        gateways: None,
         progress: Progress::silent(),
     }
 }

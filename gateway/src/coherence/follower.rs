@@ -41,6 +41,9 @@ const SPREAD: Duration = Duration::from_millis(20);
 const PROBED_BYTES_MAX: usize = 64 * 1024;
 /// The reason for making everything stale that every first stream has.
 const NO_POSITION: &str = "position";
+/// The reasons that are news of changes, too many or too wide to be told one by one: what was kept is out of date for certain,
+/// as after a load, a TRUNCATE or a restore. By all others nothing may have changed.
+const CERTAIN: [&str; 2] = ["database", "amount"];
 /// How often it is looked whether the lease has run out.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -221,7 +224,7 @@ impl Follower {
                 } else {
                     tracing::warn!(%reason, "everything that is kept is out of date");
                 }
-                self.purge(&[Scope::All], self.expiry()).await;
+                self.purge(&[Scope::All], self.expiry(reason)).await;
             }
             News::Changes(transactions) => {
                 let mut groups: Vec<&str> = transactions
@@ -244,9 +247,9 @@ impl Follower {
         Ok(())
     }
 
-    /// How everything is made stale: what is stale may cover for an origin that fails, unless the mode forbids it.
-    fn expiry(&self) -> Mode {
-        if self.coherence.is_strict() {
+    /// How everything goes: what has not changed for certain may cover for an origin that fails, unless the mode forbids it.
+    fn expiry(&self, reason: &str) -> Mode {
+        if self.coherence.is_strict() || CERTAIN.contains(&reason) {
             Mode::Hard
         } else {
             Mode::Soft { at: Instant::now() }

@@ -52,6 +52,13 @@ impl GatewayConfig {
         self.with("upstream", "nodes", nodes)
     }
 
+    /// Puts the admin listeners of all other gateways in, for which writes wait in mode `strict`.
+    #[must_use]
+    pub fn with_peers(self, peers: &[SocketAddr]) -> Self {
+        let peers: Vec<String> = peers.iter().map(SocketAddr::to_string).collect();
+        self.with("coherence", "peers", peers)
+    }
+
     /// Changes one setting. Where something else than a section has its name, nothing changes: the gateway will say so.
     #[must_use]
     pub fn with(mut self, section: &str, name: &str, value: impl Into<Value>) -> Self {
@@ -100,6 +107,17 @@ mod tests {
         let table: Table = fs::read_to_string(path).unwrap().parse().unwrap();
         let expected = "[upstream]\nnodes = [{ address = \"127.0.0.1:3001\", private = \"127.0.0.1:4001\" }]\n\
                         attempts = 2\n[coherence]\nlease = \"5s\"\n[cache]\nname = \"own\"\n";
+        assert_eq!(table, expected.parse().unwrap());
+    }
+
+    #[test]
+    fn gateways_are_told_of_their_peers_in_the_place_of_those_of_the_file() {
+        let config: Table = "[coherence]\nmode = \"strict\"\npeers = [\"x:1\"]\n"
+            .parse()
+            .unwrap();
+        let peers = ["127.0.0.1:8082".parse().unwrap()];
+        let GatewayConfig(table) = GatewayConfig(config).with_peers(&peers);
+        let expected = "[coherence]\nmode = \"strict\"\npeers = [\"127.0.0.1:8082\"]\n";
         assert_eq!(table, expected.parse().unwrap());
     }
 

@@ -352,13 +352,12 @@ impl Run<'_> {
                 .console
                 .phase(format_args!("starting {count} gateways")),
         };
-        let config = self.cluster.dir().join("gateway.toml");
         let told = self.gateway_config.clone().with_origins(origins);
-        told.write(&config)?;
         let addresses = listeners.release();
+        let configs = self.write_configs(&told, &addresses)?;
         let service = |(n, addresses): (usize, &GatewayAddresses)| {
             let (programs, addresses) = (self.programs.clone(), *addresses);
-            let (config, token_file) = (config.clone(), self.admin_token_file());
+            let (config, token_file) = (configs[n].clone(), self.admin_token_file());
             let name = match count {
                 1 => "gateway".to_owned(),
                 _ => format!("gateway-{}", n + 1),
@@ -376,6 +375,26 @@ impl Run<'_> {
         }
         phase.done("ready");
         Ok(addresses)
+    }
+
+    /// One file for each gateway: in each, the others are its peers.
+    fn write_configs(
+        &self,
+        config: &GatewayConfig,
+        gateways: &[GatewayAddresses],
+    ) -> Result<Vec<PathBuf>> {
+        let write = |n: usize| {
+            let name = match gateways.len() {
+                1 => "gateway.toml".to_owned(),
+                _ => format!("gateway-{}.toml", n + 1),
+            };
+            let path = self.cluster.dir().join(name);
+            let others = gateways.iter().enumerate().filter(|(other, _)| *other != n);
+            let peers: Vec<_> = others.map(|(_, other)| other.admin).collect();
+            config.clone().with_peers(&peers).write(&path)?;
+            Ok(path)
+        };
+        (0..gateways.len()).map(write).collect()
     }
 
     fn endpoints(

@@ -7,7 +7,12 @@ use http::{HeaderValue, StatusCode, header::CONTENT_TYPE};
 use prometheus::{Encoder as _, Registry, TextEncoder};
 use tokio::{net::TcpListener, sync::oneshot};
 
-use super::{Tail, metrics::Metrics, poller, stream};
+use super::{
+    Tail,
+    db::{self, Session},
+    metrics::Metrics,
+    poller, stream,
+};
 use crate::{
     config::TailConfig,
     log_buffer::LogBuffer,
@@ -18,6 +23,11 @@ use crate::{
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// A position older than this is no use to anybody.
 const POSITION_AGE_MAX: Duration = Duration::from_secs(5);
+/// How often it is looked whether the outbox is to be turned over, which is once an hour.
+const ROTATE_EVERY: Duration = Duration::from_secs(60);
+/// It gives way to a poll that reads the outbox at the moment, so it tries some times, and the pause between.
+const ROTATE_TRIES: u32 = 10;
+const ROTATE_PAUSE: Duration = Duration::from_millis(70);
 /// Requests that are not streams.
 const OTHER_CONNECTIONS: u32 = 64;
 
@@ -72,6 +82,7 @@ impl Alone {
             .with_state((self.tail.clone(), self.registry))
             .merge(stream::router(self.tail.clone()));
         let poller = tokio::spawn(poller::run(self.tail.clone()));
+        let rotation = tokio::spawn(rotate_now_and_then(self.tail.clone()));
         let (end, ended) = oneshot::channel::<()>();
         let routers = Routers {
             served: router,
@@ -87,7 +98,44 @@ impl Alone {
         };
         tokio::join!(served, ending);
         poller.abort();
+        rotation.abort();
     }
+}
+
+/// Keeps the outbox from growing: beside the API that is the maintenance of origins. By a connection of its own, as truncating
+/// may wait for the disk.
+async fn rotate_now_and_then(tail: Tail) {
+    let mut has_failed = false;
+    let mut turns = tokio::time::interval(ROTATE_EVERY);
+    turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        turns.tick().await;
+        match rotate(&tail).await {
+            Ok(is_rotated) => {
+                has_failed = false;
+                if is_rotated {
+                    tracing::info!("the outbox was rotated");
+                }
+            }
+            // Once, until it has worked again.
+            Err(error) if !has_failed => {
+                has_failed = true;
+                tracing::warn!(%error, "the outbox cannot be rotated; trying again");
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+async fn rotate(tail: &Tail) -> Result<bool, db::Error> {
+    let session = Session::open(tail.source(), None).await?;
+    for _ in 1..ROTATE_TRIES {
+        if session.rotate().await? {
+            return Ok(true);
+        }
+        tokio::time::sleep(ROTATE_PAUSE).await;
+    }
+    session.rotate().await
 }
 
 async fn ready(State((tail, _)): State<(Tail, Registry)>) -> Response {

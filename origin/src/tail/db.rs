@@ -21,7 +21,7 @@ use crate::database::Statement;
 pub const CHANGES_MAX: usize = 100_000;
 
 /// The statements of this module.
-pub static STATEMENTS: [&Statement; 4] = [&HELLO, &INCARNATE, &POLL, &TELL];
+pub static STATEMENTS: [&Statement; 5] = [&HELLO, &INCARNATE, &POLL, &TELL, &ROTATE];
 
 /// What the numbers of this session's transactions mean; an error on a standby, whose rows may lag. The server keeps its
 /// timeline for as long as it is a primary.
@@ -67,6 +67,9 @@ static POLL: Statement = Statement::new(
 
 /// Wakes the tailers of other origins; never part of a write's transaction, whose commit it would hold up.
 static TELL: Statement = Statement::new("tail.tell", "select pg_notify('coherence', '')");
+
+/// Turns the outbox over when it is time: waits for no lock.
+static ROTATE: Statement = Statement::new("tail.rotate", "select coherence.rotate()");
 
 /// Finds rows by their index whatever the planner guesses, and waits for no disk: nothing is written that must last.
 const PREPARE_SESSION: &str =
@@ -246,6 +249,16 @@ impl Session {
             .await
             .map_err(|_| Error::Timeout)??;
         Ok(())
+    }
+
+    /// Turns the outbox over if it is time; says whether it was.
+    ///
+    /// # Errors
+    /// As [`Session::poll`].
+    pub async fn rotate(&self) -> Result<bool, Error> {
+        let rotated = self.client.query_one(ROTATE.sql, &[]);
+        let rotated = tokio::time::timeout(self.deadline, rotated).await;
+        Ok(rotated.map_err(|_| Error::Timeout)??.try_get(0)?)
     }
 
     /// `None`: the server has no incarnation yet.

@@ -7,6 +7,7 @@ use etl::{
     generate::{self, GenerateOptions},
     load::{self, LoadOptions, Mode},
     progress::Progress,
+    schema::Jobs,
 };
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
@@ -72,7 +73,7 @@ const BOUNDS: [Bound; 29] = [
 ];
 
 /// What no request runs, or not once for each: the private listener's, the tasks in the background, new connections.
-const NOT_OF_REQUESTS: [&str; 13] = [
+const NOT_OF_REQUESTS: [&str; 14] = [
     "health.problems",
     "database.unsafe_settings",
     "database.role",
@@ -86,6 +87,7 @@ const NOT_OF_REQUESTS: [&str; 13] = [
     "tail.incarnate",
     "tail.poll",
     "tail.tell",
+    "tail.rotate",
 ];
 
 /// A bound of 0: the origin does not run the statement for such products.
@@ -162,7 +164,8 @@ async fn load_catalogue() -> String {
         max_rejects: None,
         discard_writes: false,
         loaded_at: None,
-        jobs: 2,
+        jobs: Jobs::default(),
+        gateways: None,
         progress: Progress::silent(),
     };
     load::run(&owner, &options).await.unwrap();

@@ -90,7 +90,7 @@ async fn no_statement_reads_a_table_from_end_to_end() {
 }
 
 /// The indexes of every statement. Those of a page's children are by the product: they are not found one by one.
-const LOOK_UPS: [(&str, &[&str]); 40] = [
+const LOOK_UPS: [(&str, &[&str]); 41] = [
     ("products.list", &["product_counts_pkey", "products_pkey"]),
     (
         "products.get",
@@ -237,6 +237,7 @@ const LOOK_UPS: [(&str, &[&str]); 40] = [
         &["outbox_0_xid_idx", "outbox_1_xid_idx", "outbox_2_xid_idx"],
     ),
     ("tail.tell", &[]),
+    ("tail.rotate", &[]),
 ];
 
 #[tokio::test]

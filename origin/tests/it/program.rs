@@ -4,6 +4,7 @@ use std::{
     io::{BufRead as _, BufReader, Read as _},
     net::SocketAddr,
     process::{Child, Command, Stdio},
+    time::{Duration, Instant},
 };
 
 use futures_util::future::join_all;
@@ -232,7 +233,9 @@ async fn the_stream_runs_alone_over_tables_of_any_service() {
         let outbox = include_str!("../../../sql/coherence.sql");
         let own = "create table public.note (id int primary key, text text);
                    select coherence.watch('public.note', 'note-{id}');
-                   select coherence.install();";
+                   select coherence.install();
+                   -- Its time has come.
+                   update coherence.rotation set rotated_at = now() - interval '2 hours'";
         for statements in [outbox, own] {
             cluster.cluster().psql(&database, statements).unwrap();
         }
@@ -259,6 +262,17 @@ async fn the_stream_runs_alone_over_tables_of_any_service() {
         .psql(&database, "insert into public.note values (7, 'x')")
         .unwrap();
     events.expect_groups(&["note-7"]).await;
+    // Nobody else turns the outbox over.
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let slot = "select slot from coherence.rotation";
+        let slot = cluster.cluster().psql(&database, slot).unwrap();
+        if slot == "1" {
+            break;
+        }
+        assert!(Instant::now() < deadline, "the outbox is never rotated");
+        tokio::task::yield_now().await;
+    }
     for (path, expected) in [
         ("/readyz", "ready"),
         ("/healthz", "ok"),

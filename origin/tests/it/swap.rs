@@ -1,6 +1,6 @@
 //! A load puts new tables in the place of the old ones while the origin serves.
 
-use etl::schema::{self, build, swap, writes};
+use etl::schema::{self, Jobs, build, swap, writes};
 use serde_json::json;
 
 use crate::support::{TestApp, answer, execute, fixture, interaction, question, review};
@@ -10,7 +10,7 @@ async fn load(owner_url: String, rows: String) {
     let mut conn = schema::connect(&owner_url).await.unwrap();
     build::create_tables(&mut conn).await.unwrap();
     execute(&mut conn, &rows).await;
-    build::derive_and_index(&mut conn, &owner_url, 1, &[], || {})
+    build::derive_and_index(&mut conn, &owner_url, Jobs::default(), &[], || {})
         .await
         .unwrap();
     build::set_sequence(&mut conn, "reviews", 500)

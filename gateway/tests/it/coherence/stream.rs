@@ -191,6 +191,24 @@ async fn history_that_is_gone_and_a_server_that_crashed_make_everything_stale() 
     }
 }
 
+/// After a load the old shop used to cover for an origin that failed.
+#[tokio::test]
+async fn what_has_changed_for_certain_covers_for_no_origin_that_fails() {
+    for reason in ["database", "amount"] {
+        let (origin, tail) = (pages().await, FakeTail::start("a").await);
+        let gateway = following(&origin, &[&tail], "").await;
+        let client = gateway.client();
+        client.get("/a").await;
+        assert_hit(&client.get("/a").await);
+        tail.everything(reason);
+        caught_up(&gateway, &tail).await;
+        let read = client.get("/a").await;
+        assert_miss(&read);
+        assert!(!read.cache_status().contains("fwd=stale"), "{read:#?}");
+        assert_eq!(standing(&gateway).await["everything"]["reason"], reason);
+    }
+}
+
 #[tokio::test]
 async fn an_event_that_is_lost_on_its_way_makes_everything_stale_when_the_next_comes() {
     let (origin, tail) = (pages().await, FakeTail::start("a").await);

@@ -148,6 +148,15 @@ impl FakeTail {
         state.streams.clear();
     }
 
+    /// A transaction commits that may have changed anything, and it is told for which reason.
+    pub(crate) fn everything(&self, reason: &str) {
+        let mut state = self.state.lock();
+        state.xmax += 1;
+        state.poll += 1;
+        state.tell("everything", &json!({ "reason": reason }));
+        state.since = state.position();
+    }
+
     /// Ends every stream.
     pub(crate) fn cut(&self) {
         self.state.lock().streams.clear();
