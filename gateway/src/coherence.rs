@@ -271,9 +271,12 @@ impl Coherence {
         }
         let incarnation = told.position.as_ref().map(Position::incarnation);
         if incarnation.is_some_and(|new| state.incarnation.as_ref() != Some(new)) {
-            // Another log, whose places mean something else.
+            // Another log, whose places mean something else. It may also be the one of before, of which an origin tells that has
+            // not heard of the new one yet: until a probe proves that this is the present, there is no lease.
             state.wal = told.wal;
             state.incarnation = incarnation.cloned();
+            state.lease = Lease::new(self.settings.lease);
+            self.lease_until.store(0, Ordering::Release);
         } else {
             state.wal = state.wal.max(told.wal);
         }

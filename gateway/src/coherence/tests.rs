@@ -104,6 +104,24 @@ fn another_life_of_the_server_has_another_log() {
 }
 
 #[test]
+fn a_lease_of_another_life_of_the_server_vouches_for_nothing() {
+    let coherence = coherence();
+    lease(&coherence, 1, 9, 300, at(0));
+    // An origin that stood still tells of the life before.
+    let reason = "incarnation".into();
+    let mut of_before = told(News::Everything { reason }, 2, 6, 200);
+    of_before.tailer = "frozen".into();
+    of_before.position = "6:6:@7.1.z".parse().ok();
+    coherence.prepare(&mut of_before);
+    assert_eq!(coherence.after(at(1)), After::Primary);
+    coherence.take(of_before, at(1));
+    assert_eq!(coherence.after(at(2)), After::Primary);
+    assert!(coherence.unleased_for(at(2)).is_some());
+    lease(&coherence, 3, 10, 400, at(3));
+    assert_eq!(coherence.after(at(4)), After::Lsn(Lsn(400)));
+}
+
+#[test]
 fn while_an_own_write_is_not_shown_only_the_primary_will_do() {
     let coherence = coherence();
     lease(&coherence, 1, 5, 100, at(0));
