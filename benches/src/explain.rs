@@ -104,7 +104,9 @@ async fn fetched(conn: &mut PgConnection) -> Result<Fetched> {
     let sql = "select sum(pg_stat_get_xact_blocks_fetched(c.oid))::int8, sum(pg_stat_get_xact_blocks_hit(c.oid))::int8
                  from pg_class c
                 where c.relnamespace in ('shop'::regnamespace, 'service'::regnamespace, 'coherence'::regnamespace)";
-    let (all, hit) = sqlx::query_as(sql).fetch_one(conn).await?;
+    // Not kept: `deallocate all` would take it away unseen.
+    let query = sqlx::query_as(sql).persistent(false);
+    let (all, hit) = query.fetch_one(conn).await?;
     Ok(Fetched { all, hit })
 }
 
