@@ -46,6 +46,8 @@ pub(crate) struct Shop {
     name: String,
     /// The database, for its owner.
     pub(crate) url: String,
+    /// It goes with a cluster of its own.
+    is_apart: bool,
 }
 
 impl Shop {
@@ -76,7 +78,23 @@ impl Shop {
 
     fn named(name: String) -> Self {
         let url = TestCluster::shared().owner_url(&name);
-        Self { name, url }
+        Self {
+            name,
+            url,
+            is_apart: false,
+        }
+    }
+
+    /// In a cluster where nobody else has a snapshot open.
+    pub(crate) async fn apart(cluster: &TestCluster) -> Self {
+        let name = cluster.create_database(None);
+        let url = cluster.owner_url(&name);
+        schema::migrate(&url).await.unwrap();
+        Self {
+            name,
+            url,
+            is_apart: true,
+        }
     }
 
     /// The database, for the origin's role.
@@ -164,7 +182,9 @@ impl Shop {
 
 impl Drop for Shop {
     fn drop(&mut self) {
-        TestCluster::shared().drop_database(&self.name);
+        if !self.is_apart {
+            TestCluster::shared().drop_database(&self.name);
+        }
     }
 }
 
