@@ -92,7 +92,7 @@ enum Sabotage {
     /// A read is given the answer of one that was under way when something was written, as if by a gateway without the race rule.
     SkippedRaceRule,
     /// Tokens are numbers of transactions and no more, while the database crashes and gives numbers out again. Needs a lease
-    /// that outlives a recovery, of ten seconds say.
+    /// that outlives a recovery, which syncs the whole data directory: of thirty seconds say.
     BareTokens,
 }
 
