@@ -11,6 +11,7 @@ mod check;
 mod coalesce;
 mod coherence;
 mod conditional;
+mod contract;
 mod cors;
 mod ejection;
 mod encoding;
