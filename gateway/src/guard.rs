@@ -2,8 +2,9 @@
 //! nothing spent on one that says nothing.
 //!
 //! Pingora bounds each read, not a header as a whole, has no cap on connections and keeps a session for each of them. Here a
-//! session is built when the first byte of a request has come, and is gone when the request has been answered. Between the
-//! two [`wire`] has the bytes of a request before there is a session: that is where plain hits can be recognised.
+//! session is built when the header of a request has come, or the first kilobytes of it, and is gone when the request has been
+//! answered. Between the two [`wire`] has the bytes of a request before there is a session: that is where plain hits can be
+//! recognised.
 //!
 //! The handshake of an encrypted connection is made here too: Pingora would give it a minute, and count it nowhere.
 
@@ -127,6 +128,23 @@ impl<A> Guarded<A> {
 }
 
 impl<A: HttpServerApp + Send + Sync + 'static> Guarded<A> {
+    /// Serves a connection until it is done or overdue.
+    async fn watch(&self, stream: Stream, descriptor: UniqueIDType, shutdown: &ShutdownWatch) {
+        let terms = &self.terms;
+        let connection = Arc::new(Connection::new(Arc::clone(terms), Instant::now()));
+        let serve = CONNECTION.scope(
+            Arc::clone(&connection),
+            self.begin(stream, Arc::clone(&connection), shutdown),
+        );
+        let watched = Watched {
+            serve: pin!(serve),
+            alarm: pin!(tokio::time::sleep(terms.bounds.times.header)),
+            connection,
+            descriptor,
+        };
+        watched.await;
+    }
+
     /// Serves a connection from its first byte to its last.
     async fn begin(&self, stream: Stream, connection: Arc<Connection>, shutdown: &ShutdownWatch) {
         let stream = match &self.acceptor {
@@ -172,6 +190,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Guarded<A> {
                 return;
             }
             header_begins();
+            wire.header().await;
             let session = self.session(wire, settings, *shutdown.borrow());
             let Some(reusable) = self.app.process_new_http(session, shutdown).await else {
                 return;
@@ -219,7 +238,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> ServerApp for Guarded<A> {
             Ok(_) if descriptors::is_kept_back(descriptor) => Err(Cut::Descriptors),
             place => place,
         };
-        let _place = match place {
+        let place = match place {
             Ok(place) => place,
             Err(cut) => {
                 terms.cuts.note(cut);
@@ -230,18 +249,12 @@ impl<A: HttpServerApp + Send + Sync + 'static> ServerApp for Guarded<A> {
                 return None;
             }
         };
-        let connection = Arc::new(Connection::new(Arc::clone(terms), Instant::now()));
-        let serve = CONNECTION.scope(
-            Arc::clone(&connection),
-            self.begin(stream, Arc::clone(&connection), shutdown),
-        );
-        let watched = Watched {
-            serve: pin!(serve),
-            alarm: pin!(tokio::time::sleep(terms.bounds.times.header)),
-            connection,
-            descriptor,
-        };
-        watched.await;
+        let (guarded, shutdown) = (Arc::clone(self), shutdown.clone());
+        // The task that accepted it has kilobytes of room for a handshake, as long as it lasts.
+        tokio::spawn(async move {
+            guarded.watch(stream, descriptor, &shutdown).await;
+            drop(place);
+        });
         None
     }
 

@@ -26,6 +26,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::Connection;
+use super::framing::Framing;
 
 /// Bytes that are read of a request before there is a session: most are shorter as a whole.
 const FIRST_BYTES_MAX: usize = 4 * 1024;
@@ -74,6 +75,20 @@ impl Wire {
     /// where a request can be looked at as bytes, before anything is spent on it.
     pub(super) async fn first_bytes(&mut self, count: usize) -> bool {
         std::future::poll_fn(|cx| self.poll_first_bytes(cx, count)).await
+    }
+
+    /// Waits for the rest of a header that has begun, or for as much of it as is held at most: one that drips costs no
+    /// session. Ends early where nothing more is to come, and where a session has something to refuse.
+    pub(super) async fn header(&mut self) {
+        let mut framing = Framing::new((self.connection.terms.header_max)());
+        let mut known = 0;
+        while self.held.len() < FIRST_BYTES_MAX && !has_empty_line(&self.held) {
+            let is_clear = framing.read(&self.held[known..]).is_ok();
+            known = self.held.len();
+            if !is_clear || !self.first_bytes(known + 1).await {
+                return;
+            }
+        }
     }
 
     fn poll_first_bytes(&mut self, cx: &mut Context<'_>, count: usize) -> Poll<bool> {
@@ -178,6 +193,12 @@ impl Wire {
 
 fn malformed() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "a malformed request")
+}
+
+/// Whether a header may end in these bytes, also for a reader that takes a line feed alone for the end of a line.
+fn has_empty_line(bytes: &[u8]) -> bool {
+    let mut ends = memchr::memchr_iter(b'\n', bytes);
+    ends.any(|at| matches!(bytes[at + 1..], [b'\n', ..] | [b'\r', b'\n', ..]))
 }
 
 /// Where the value of `Date` starts, if these bytes start with the header of a final answer that has one of full length.
@@ -371,6 +392,47 @@ mod tests {
         let (_, read) = tokio::join!(write, far.read_to_string(&mut out));
         read.unwrap();
         out
+    }
+
+    /// What is held after `header` of a request that came in these pieces, the connection still open.
+    async fn held(pieces: &[&str]) -> Option<usize> {
+        let (near, mut far) = tokio::io::duplex(64 * 1024);
+        let mut wire = Wire::new(Box::new(near), connection(), 0);
+        let hear = async {
+            let has_begun = wire.first_bytes(1).await;
+            wire.header().await;
+            (has_begun, wire.held.len())
+        };
+        let tell = async {
+            for piece in pieces {
+                far.write_all(piece.as_bytes()).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            (has_begun, length) = hear => has_begun.then_some(length),
+            () = tell => None,
+            () = tokio::time::sleep(Duration::from_secs(1)) => None,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_waits_for_a_header_and_for_no_more() {
+        const LINES: &str = "GET / HTTP/1.1\r\nHost: a\r\n";
+        let whole = LINES.len() + 2;
+        assert_eq!(held(&[LINES]).await, None);
+        assert_eq!(held(&[LINES, "\r"]).await, None);
+        assert_eq!(held(&[LINES, "\r", "\n"]).await, Some(whole));
+        assert_eq!(held(&["G", &LINES[1..], "\r\n"]).await, Some(whole));
+        assert_eq!(held(&["\r\n", LINES, "\r\n"]).await, Some(whole + 2));
+        let with_body = format!("{LINES}\r\nbody");
+        assert_eq!(held(&[&with_body]).await, Some(whole + 4));
+        // What a session refuses is not waited for.
+        assert_eq!(held(&["GET / HTTP/1.1\nHost: a\n\n"]).await, Some(24));
+        assert_eq!(held(&["GET /a b ", "c"]).await, Some(9));
+        let long = "x".repeat(FIRST_BYTES_MAX);
+        assert_eq!(held(&["GET ", &long]).await, Some(4 + FIRST_BYTES_MAX));
     }
 
     #[tokio::test]
