@@ -30,7 +30,7 @@ use std::path::{Path, PathBuf};
 
 pub use access_log::AccessLog;
 pub use balance::{Algorithm, Ejection};
-pub use check::ATTEMPTS_MAX;
+pub use check::{ATTEMPTS_MAX, NODES_MAX};
 pub use coherence::{Coherence, Mode};
 pub use example::example;
 use file::File;

@@ -10,6 +10,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::eject::{Outcome, Record};
+use super::origins::Source;
 use super::queue::Queue;
 use crate::config;
 
@@ -49,7 +50,7 @@ pub struct Node {
     ejections: AtomicU64,
     healthy: AtomicBool,
     drained: AtomicBool,
-    /// Its name has other addresses now.
+    /// Its name has other addresses now, or it is no origin any more.
     gone: AtomicBool,
     /// The last health check found no machine there.
     absent: AtomicBool,
@@ -71,6 +72,8 @@ pub struct NodeStatus {
     pub address: String,
     /// Its origin as configured.
     pub name: String,
+    /// Who named its origin.
+    pub source: Source,
     /// Its share of the load beside the others.
     pub weight: u32,
     /// Requests it is working on.
@@ -258,10 +261,11 @@ impl Node {
     }
 
     /// What operators see.
-    pub fn status(&self, now: Instant) -> NodeStatus {
+    pub(super) fn status(&self, source: Source, now: Instant) -> NodeStatus {
         NodeStatus {
             address: self.place.address.to_string(),
             name: self.place.name.clone(),
+            source,
             weight: self.weight(),
             in_flight: self.in_flight(),
             requests: self.requests.load(Ordering::Relaxed),

@@ -93,20 +93,21 @@ impl Resolver {
 
     async fn look_up(&self) {
         let origins = self.pool.origins();
-        for (origin, node) in origins.iter().enumerate() {
-            if !has_name(node) {
+        for (at, origin) in origins.iter().enumerate() {
+            if !has_name(&origin.node) {
                 continue;
             }
             let asked = Arc::clone(&origins);
-            let found = tokio::task::spawn_blocking(move || places(origin, &asked[origin])).await;
-            if !Arc::ptr_eq(&origins, &self.pool.origins()) {
-                return; // other origins are configured by now: theirs were found with them
-            }
+            let found = tokio::task::spawn_blocking(move || places(at, &asked[at].node)).await;
             match found {
-                Ok(Ok(places)) => self.pool.set_places_of(origin, places, Instant::now()),
+                Ok(Ok(places)) => {
+                    if !self.pool.refresh(&origins, at, places, Instant::now()) {
+                        return; // there are other origins by now: theirs were found with them
+                    }
+                }
                 // What was found before serves on.
                 Ok(Err(error)) => {
-                    tracing::warn!(origin = %node.address, %error, "the name does not resolve");
+                    tracing::warn!(origin = %origin.node.address, %error, "the name does not resolve");
                 }
                 Err(error) => tracing::error!(%error, "a look-up ended early"),
             }

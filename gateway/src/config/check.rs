@@ -37,6 +37,9 @@ impl Finding {
 /// Attempts for one request at most.
 pub const ATTEMPTS_MAX: usize = 16;
 
+/// Origins at most: in a file, and with what operators add to it.
+pub const NODES_MAX: usize = 256;
+
 /// What the rules found.
 pub(super) struct Check {
     findings: Vec<Finding>,
@@ -180,6 +183,7 @@ impl Check {
                 "at least one origin, as in nodes = [\"127.0.0.1:3001\"]",
             );
         }
+        self.within("upstream.nodes", upstream.nodes.len(), 0, NODES_MAX);
         for (index, node) in upstream.nodes.iter().enumerate() {
             let key = format!("upstream.nodes[{index}]");
             self.within(&key, node.weight, 1, 1000);

@@ -29,6 +29,7 @@ mod key;
 mod limits;
 mod loaderio;
 mod negative;
+mod nodes;
 mod operate;
 mod purge;
 mod queue;
