@@ -203,7 +203,9 @@ impl Pool {
             (&own.name, own.address) == (&place.name, place.address)
         };
         let is_at = |node: &Node, place: &Place| {
-            serves_at(node, place) && node.place().check_at == place.check_at
+            let own = node.place();
+            let checked = (own.check_at, own.checks_private);
+            serves_at(node, place) && checked == (place.check_at, place.checks_private)
         };
         for node in nodes {
             if !places.iter().any(|place| is_at(node, place)) {

@@ -10,6 +10,7 @@ mod check;
 mod coherence;
 mod example;
 mod file;
+mod health;
 mod isolate;
 mod kind;
 mod network;
@@ -34,12 +35,13 @@ pub use check::{ATTEMPTS_MAX, NODES_MAX};
 pub use coherence::{Coherence, Mode};
 pub use example::example;
 use file::File;
+pub use health::Health;
 pub use kind::{Address, BadHost, ByteSize, canonical_host};
 pub use rewrite::RewriteRule;
 pub use route::{PARAMETERS_MAX, Parameter, ParameterKind, Route, Segment, segments};
 pub use schema::{schema, settings};
 pub use section::{
-    Admin, Auth, Cache, ClientDirectives, Cors, Health, Http, Limits, LoadTest, Node, Upstream,
+    Admin, Auth, Cache, ClientDirectives, Cors, Http, Limits, LoadTest, Node, Upstream,
 };
 pub use tls::Tls;
 

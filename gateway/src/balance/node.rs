@@ -32,6 +32,8 @@ pub struct Place {
     pub address: SocketAddr,
     /// Where its health is asked.
     pub check_at: SocketAddr,
+    /// Whether that is a private listener.
+    pub checks_private: bool,
     /// Its share of the load beside the others, from 1.
     pub weight: u32,
 }

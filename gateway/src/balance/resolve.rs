@@ -45,6 +45,7 @@ fn places(origin: usize, node: &config::Node) -> io::Result<Vec<Place>> {
         check_at: checks
             .as_ref()
             .map_or(address, |checks| check_at(address, checks)),
+        checks_private: checks.is_some(),
         weight: node.weight,
     };
     Ok(addresses.into_iter().map(place).collect())
@@ -153,13 +154,15 @@ mod tests {
             name: "10.0.0.7:3001".to_owned(),
             address: address("10.0.0.7:3001"),
             check_at: address("10.0.0.7:3001"),
+            checks_private: false,
             weight: 3,
         };
         assert_eq!(found, std::slice::from_ref(&expected));
         node.private = Some(Address::Ip(address("10.0.1.7:3901")));
+        let place = places(2, &node).unwrap().remove(0);
         assert_eq!(
-            places(2, &node).unwrap()[0].check_at,
-            address("10.0.1.7:3901")
+            (place.check_at, place.checks_private),
+            (address("10.0.1.7:3901"), true)
         );
     }
 

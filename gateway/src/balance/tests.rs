@@ -21,6 +21,7 @@ fn place(origin: usize, weight: u32) -> Place {
         name: format!("origin-{origin}:80"),
         address: address.parse().unwrap(),
         check_at: address.parse().unwrap(),
+        checks_private: false,
         weight,
     }
 }

@@ -121,7 +121,7 @@ impl Check {
         }
     }
 
-    fn positive(&mut self, key: &str, value: Duration) {
+    pub(super) fn positive(&mut self, key: &str, value: Duration) {
         if value.is_zero() {
             self.report(key, "must be longer than zero");
         }
@@ -215,18 +215,7 @@ impl Check {
             1,
             1_000_000,
         );
-        let health = &upstream.health;
-        if health
-            .path
-            .as_ref()
-            .is_some_and(|path| !path.starts_with('/'))
-        {
-            self.report("upstream.health.path", "a path starts with a slash");
-        }
-        self.positive("upstream.health.interval", health.interval);
-        self.positive("upstream.health.timeout", health.timeout);
-        self.within("upstream.health.fall", health.fall, 1, 100);
-        self.within("upstream.health.rise", health.rise, 1, 100);
+        self.health(&upstream.health);
         self.balance(upstream);
     }
 

@@ -35,6 +35,7 @@ mod purge;
 mod queue;
 mod race;
 mod range;
+mod readiness;
 mod readme;
 mod release;
 mod reload;
