@@ -13,6 +13,7 @@ mod file;
 mod health;
 mod isolate;
 mod kind;
+mod method;
 mod network;
 mod node;
 mod query;

@@ -347,6 +347,7 @@ impl Check {
             }
         }
         self.rewrites(http);
+        self.methods(http);
         if http.drop_trailing_slash && !http.collapse_slashes {
             self.report_beside(
                 "http.drop_trailing_slash",

@@ -351,6 +351,10 @@ pub struct Http {
     pub host: Option<String>,
     /// Hosts that are served; empty means any valid one.
     pub hosts: Vec<String>,
+    /// Methods that are passed on; which of them a path takes is for its origin to say. CONNECT, TRACE, PURGE and BAN never are.
+    #[serde(with = "text::methods")]
+    #[schemars(with = "Vec<String>")]
+    pub methods: Vec<Method>,
     /// Prefixes of which one is stripped, the longest first; `{name}` is one segment of `[A-Za-z0-9-]+`.
     pub prefixes: Vec<String>,
     /// Whether repeated slashes in a path are one.
@@ -377,6 +381,15 @@ impl Default for Http {
         Self {
             host: None,
             hosts: Vec::new(),
+            methods: vec![
+                Method::GET,
+                Method::HEAD,
+                Method::POST,
+                Method::PUT,
+                Method::PATCH,
+                Method::DELETE,
+                Method::OPTIONS,
+            ],
             prefixes: Vec::new(),
             collapse_slashes: false,
             drop_trailing_slash: false,
