@@ -68,6 +68,7 @@ pub(super) async fn list(State(admin): State<Arc<Admin>>) -> Json<Vec<NodeStatus
         (status = 400, description = "no address, or the gateway's own", content_type = "application/problem+json", body = Object,
             example = json!({"type": "/problems/malformed-request", "title": "Malformed request", "status": 400,
                 "detail": "It stays as it is: `10.0.0.9` is not an address: write HOST:PORT, as in \"127.0.0.1:3001\"."})),
+        (status = 401, description = "no known token"), (status = 403, description = "a token for reading"),
         (status = 409, description = "there already, or as many as there may be", content_type = "application/problem+json",
             body = Object, example = json!({"type": "/problems/conflict", "title": "Conflict", "status": 409,
                 "detail": "It stays as it is: 10.0.0.9:3001 is an origin already."})),
@@ -137,12 +138,14 @@ async fn add_found(admin: &Admin, node: config::Node) -> Answer {
         (status = 400, description = "no address", content_type = "application/problem+json", body = Object,
             example = json!({"type": "/problems/malformed-request", "title": "Malformed request", "status": 400,
                 "detail": "It stays as it is: `x` is not an address: write HOST:PORT, as in \"127.0.0.1:3001\"."})),
+        (status = 401, description = "no known token"), (status = 403, description = "a token for reading"),
         (status = 404, description = "no such origin", content_type = "application/problem+json", body = Object,
             example = json!({"type": "/problems/not-found", "title": "Not found", "status": 404,
                 "detail": "It stays as it is: no origin has the address or name 10.0.0.9:3001."})),
         (status = 409, description = "no other would take requests", content_type = "application/problem+json", body = Object,
             example = json!({"type": "/problems/conflict", "title": "Conflict", "status": 409,
-                "detail": "It stays as it is: no origin would be left that takes requests but 10.0.0.9:3001; `?last=true` removes it all the same."}))))]
+                "detail": "It stays as it is: no origin would be left that takes requests but 10.0.0.9:3001; \
+                    `?last=true` removes it all the same."}))))]
 pub(super) async fn remove(
     State(admin): State<Arc<Admin>>,
     Path(node): Path<String>,
