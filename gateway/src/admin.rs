@@ -22,7 +22,7 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
@@ -125,7 +125,8 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .route("/explain", get(explain::explain))
         .route("/status", get(status))
         .route("/metrics", get(metrics))
-        .route("/nodes", get(nodes::list))
+        .route("/nodes", get(nodes::list).post(nodes::add))
+        .route("/nodes/{node}", delete(nodes::remove))
         .route("/nodes/{node}/drain", post(nodes::drain))
         .route("/nodes/{node}/enable", post(nodes::enable))
         .route("/nodes/{node}/weight", post(nodes::weigh))

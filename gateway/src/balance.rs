@@ -7,6 +7,8 @@
 mod eject;
 mod health;
 mod node;
+mod orders;
+mod origins;
 mod queue;
 mod resolve;
 mod retry;
@@ -22,9 +24,11 @@ use serde::Serialize;
 pub use eject::Outcome;
 pub use health::HealthChecks;
 pub use node::{Lease, Node, NodeId, NodeStatus, Place};
+pub use origins::Source;
 pub use resolve::{Resolver, places_of};
 
-use crate::config::{self, Algorithm};
+use crate::config::{self, Algorithm, NODES_MAX};
+use origins::Origins;
 use queue::{Entered, Queue};
 use retry::RetryBudget;
 use select::Candidate;
@@ -36,7 +40,7 @@ pub const WEIGHT_MAX: u32 = 1_000;
 pub struct Pool {
     nodes: RwLock<Arc<[Arc<Node>]>>,
     rules: RwLock<Arc<Rules>>,
-    origins: RwLock<Arc<[config::Node]>>,
+    origins: RwLock<Origins>,
     queue: Arc<Queue>,
     queued: AtomicU64,
     refused: AtomicU64,
@@ -82,8 +86,8 @@ pub enum NoNode {
     /// The request has tried them all.
     #[error("every origin has been tried")]
     Tried,
-    /// Operators keep requests from all of them.
-    #[error("every origin is drained")]
+    /// Operators keep requests from all of them, or have removed them.
+    #[error("every origin is drained or removed")]
     Drained,
     /// The last health check of each of them met nobody: connecting would take its whole timeout, at one after the other.
     #[error("no origin can be reached")]
@@ -96,6 +100,15 @@ pub enum BadOrder {
     /// No node has this address or name.
     #[error("no origin has the address or name {0}")]
     Unknown(String),
+    /// A node that is to be added is there.
+    #[error("{0} is an origin already")]
+    Known(String),
+    /// No other node would take requests.
+    #[error("no origin would be left that takes requests but {0}")]
+    Last(String),
+    /// There are as many as there may be.
+    #[error("there are {NODES_MAX} origins, the most that there may be")]
+    TooMany,
     /// A weight outside its bounds.
     #[error("a weight is between 1 and {WEIGHT_MAX}")]
     Weight,
@@ -122,7 +135,7 @@ impl Pool {
         let pool = Self {
             nodes: RwLock::new(Arc::from([])),
             rules: RwLock::new(Arc::new(Rules::new(upstream))),
-            origins: RwLock::new(upstream.nodes.as_slice().into()),
+            origins: RwLock::new(Origins::new(&upstream.nodes)),
             queue: Arc::default(),
             queued: AtomicU64::new(0),
             refused: AtomicU64::new(0),
@@ -153,18 +166,6 @@ impl Pool {
     /// Uses other settings from the next request on; the nodes stay.
     pub fn configure(&self, upstream: &config::Upstream) {
         *self.rules.write() = Arc::new(Rules::new(upstream));
-    }
-
-    /// The configured origins that the places are those of.
-    pub(crate) fn origins(&self) -> Arc<[config::Node]> {
-        Arc::clone(&self.origins.read())
-    }
-
-    /// Uses other origins, found at these places, from the next request on; see [`Pool::set_places`].
-    pub fn set_origins(&self, origins: &[config::Node], places: Vec<Place>, now: Instant) {
-        let mut current = self.origins.write();
-        *current = origins.into();
-        self.set_places(places, now);
     }
 
     /// Uses these places from the next request on. A node that has one of them stays as it is, but for its weight; a new one
@@ -202,7 +203,9 @@ impl Pool {
             (&own.name, own.address) == (&place.name, place.address)
         };
         let is_at = |node: &Node, place: &Place| {
-            serves_at(node, place) && node.place().check_at == place.check_at
+            let own = node.place();
+            let checked = (own.check_at, own.checks_private);
+            serves_at(node, place) && checked == (place.check_at, place.checks_private)
         };
         for node in nodes {
             if !places.iter().any(|place| is_at(node, place)) {

@@ -54,7 +54,7 @@ enum Command {
     },
     /// Takes out what it names.
     Purge(purge::Purge),
-    /// Lists the origins, drains, enables or weighs one.
+    /// Lists the origins; adds, removes, drains, enables or weighs one.
     Node(node::NodeCommand),
     /// Has the settings read again.
     Reload {

@@ -28,7 +28,7 @@ use tokio::time::Instant;
 pub use bucket::{Bucket, Permit};
 pub use clock::Moment;
 pub use event::{BadEvent, News, Probed, Told, Transaction};
-pub use follower::Follower;
+pub use follower::{Follower, Streams};
 pub use lease::{Lease, Progress};
 pub use metrics::CoherenceMetrics;
 pub use peers::Peers;

@@ -10,8 +10,10 @@ mod check;
 mod coherence;
 mod example;
 mod file;
+mod health;
 mod isolate;
 mod kind;
+mod method;
 mod network;
 mod node;
 mod query;
@@ -30,16 +32,17 @@ use std::path::{Path, PathBuf};
 
 pub use access_log::AccessLog;
 pub use balance::{Algorithm, Ejection};
-pub use check::ATTEMPTS_MAX;
+pub use check::{ATTEMPTS_MAX, NODES_MAX};
 pub use coherence::{Coherence, Mode};
 pub use example::example;
 use file::File;
+pub use health::Health;
 pub use kind::{Address, BadHost, ByteSize, canonical_host};
 pub use rewrite::RewriteRule;
 pub use route::{PARAMETERS_MAX, Parameter, ParameterKind, Route, Segment, segments};
 pub use schema::{schema, settings};
 pub use section::{
-    Admin, Auth, Cache, ClientDirectives, Cors, Health, Http, Limits, LoadTest, Node, Upstream,
+    Admin, Auth, Cache, ClientDirectives, Cors, Http, Limits, LoadTest, Node, Upstream,
 };
 pub use tls::Tls;
 

@@ -94,6 +94,7 @@ fn name(status: StatusCode) -> (&'static str, &'static str) {
         StatusCode::BAD_REQUEST => ("malformed-request", "Malformed request"),
         StatusCode::UNAUTHORIZED => ("unauthorized", "Unauthorized"),
         StatusCode::NOT_FOUND => ("not-found", "Not found"),
+        StatusCode::CONFLICT => ("conflict", "Conflict"),
         StatusCode::METHOD_NOT_ALLOWED => ("method-not-allowed", "Method not allowed"),
         StatusCode::REQUEST_TIMEOUT => ("timeout", "Timeout"),
         StatusCode::PAYLOAD_TOO_LARGE => ("too-large", "Too large"),

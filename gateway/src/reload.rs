@@ -58,6 +58,10 @@ pub struct Report {
     pub changed: Vec<String>,
     /// Settings that are others in the file, which only a new process takes over.
     pub needs_upgrade: Vec<String>,
+    /// Origins that operators added and the file does not name: they stay.
+    pub nodes_added: Vec<String>,
+    /// Origins that the file names and operators removed: they stay out.
+    pub nodes_removed: Vec<String>,
 }
 
 /// Why the settings of before are in force.
@@ -157,17 +161,22 @@ impl Reloader {
                 state.needs_upgrade.clone_from(&needs_upgrade);
                 state.read = stamps(self.source.as_ref(), self.current.gateway().config());
                 let generation = state.generation;
+                let (nodes_added, nodes_removed) = self.pool.ordered();
                 tracing::info!(
                     ?trigger,
                     generation,
                     ?changed,
                     ?needs_upgrade,
+                    ?nodes_added,
+                    ?nodes_removed,
                     "settings taken over"
                 );
                 Ok(Report {
                     generation,
                     changed,
                     needs_upgrade,
+                    nodes_added,
+                    nodes_removed,
                 })
             }
             Err(refused) => {
@@ -207,7 +216,7 @@ impl Reloader {
         }
         if let Some(places) = places {
             self.pool
-                .set_origins(&upstream.nodes, places, Instant::now());
+                .set_origins(&upstream.nodes, &places, Instant::now());
         }
         if let Some((serving, next)) = certificate {
             serving.replace(next);
@@ -247,11 +256,14 @@ impl Reloader {
     /// What operators see.
     pub fn status(&self) -> serde_json::Value {
         let state = self.state.lock();
+        let (nodes_added, nodes_removed) = self.pool.ordered();
         json!({
             "file": self.source.as_ref().map(|source| source.file.display().to_string()),
             "generation": state.generation,
             "taken_over_at": date(state.taken_over_at),
             "needs_upgrade": state.needs_upgrade,
+            "nodes_added": nodes_added,
+            "nodes_removed": nodes_removed,
             "last_reload": state.last.map(|(trigger, at)| json!({
                 "trigger": trigger,
                 "at": date(at),

@@ -321,6 +321,8 @@ fn store(config: &Config) -> Arc<Store> {
 
 fn http_options(config: &Config) -> HttpServerOptions {
     let mut options = HttpServerOptions::default();
+    // So that our own answer refuses them, with our own fields.
+    options.allow_connect_method_proxying = true;
     // Pingora counts the reuses of a connection, the setting its requests.
     // Between two requests of an HTTP/2 connection; of HTTP/1.1 the connection layer knows.
     options.h2_idle_timeout = Some(config.limits.keepalive_timeout);

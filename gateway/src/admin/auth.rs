@@ -36,6 +36,10 @@ pub(super) async fn require_token(
     }
 }
 
+/// What a change is about, where its path does not say: left with an answer for the audit.
+#[derive(Clone)]
+pub(super) struct Subject(pub(super) String);
+
 /// Runs a change and logs it: who, what, and how it ended. The text of its body is not repeated.
 async fn audited(request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<ConnectInfo<Peer>>();
@@ -44,7 +48,9 @@ async fn audited(request: Request, next: Next) -> Response {
     let response = next.run(request).await;
     let status = response.status().as_u16();
     let peer = peer.map(|peer| peer.to_string()).unwrap_or_default();
+    let subject = response.extensions().get::<Subject>();
+    let subject = subject.map(|Subject(subject)| tracing::field::debug(subject));
     // `?`: what a path holds is shown with its control characters escaped.
-    tracing::info!(target: "gateway::audit", %peer, %method, ?call, status, "change by an operator");
+    tracing::info!(target: "gateway::audit", %peer, %method, ?call, subject, status, "change by an operator");
     response
 }

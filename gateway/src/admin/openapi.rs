@@ -16,6 +16,8 @@ use utoipa::{Modify, OpenApi};
         super::explain::explain,
         super::purge::purge,
         super::nodes::list,
+        super::nodes::add,
+        super::nodes::remove,
         super::nodes::drain,
         super::nodes::enable,
         super::nodes::weigh,

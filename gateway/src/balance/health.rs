@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use pingora::http::RequestHeader;
 use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
-use pingora::{ErrorType, Result};
+use pingora::{Error, ErrorType, Result};
 use pingora_load_balancing::Backend;
 use pingora_load_balancing::health_check::{HealthCheck, HttpHealthCheck, TcpHealthCheck};
 use tokio::task::JoinSet;
@@ -21,7 +21,36 @@ use crate::config;
 pub struct HealthChecks {
     pool: Arc<Pool>,
     settings: config::Health,
-    check: Arc<dyn HealthCheck + Send + Sync>,
+    checks: Checks,
+}
+
+type Check = Arc<dyn HealthCheck + Send + Sync>;
+
+/// What is asked of a node.
+#[derive(Clone)]
+struct Checks {
+    /// Where it serves, if it has no private listener.
+    public: Check,
+    /// At its private listener.
+    private: Check,
+}
+
+impl Checks {
+    fn new(health: &config::Health) -> Result<Self> {
+        let private_path = health.private_path.as_ref().or(health.path.as_ref());
+        Ok(Self {
+            public: health_check(health, health.path.as_ref())?,
+            private: health_check(health, private_path)?,
+        })
+    }
+
+    fn of(&self, node: &Node) -> &Check {
+        if node.place().checks_private {
+            &self.private
+        } else {
+            &self.public
+        }
+    }
 }
 
 /// A row of equal results.
@@ -53,16 +82,11 @@ impl HealthChecks {
         Ok(Self {
             pool,
             settings: health.clone(),
-            check: health_check(health)?,
+            checks: Checks::new(health)?,
         })
     }
 
-    async fn watch(
-        pool: Arc<Pool>,
-        node: Arc<Node>,
-        check: Arc<dyn HealthCheck + Send + Sync>,
-        settings: config::Health,
-    ) {
+    async fn watch(pool: Arc<Pool>, node: Arc<Node>, check: Check, settings: config::Health) {
         let Ok(backend) = Backend::new(&node.place().check_at.to_string()) else {
             return; // an address that was parsed before
         };
@@ -103,8 +127,9 @@ fn jittered(interval: Duration, percent: u32, random: u64) -> Duration {
     interval - width / 2 + part
 }
 
-fn health_check(health: &config::Health) -> Result<Arc<dyn HealthCheck + Send + Sync>> {
-    let Some(path) = &health.path else {
+/// The check that asks for a path, or connects where there is none.
+fn health_check(health: &config::Health, path: Option<&String>) -> Result<Check> {
+    let Some(path) = path else {
         let mut check = TcpHealthCheck::new();
         check.peer_template.options.connection_timeout = Some(connect_timeout(health));
         return Ok(Arc::new(*check));
@@ -115,6 +140,13 @@ fn health_check(health: &config::Health) -> Result<Arc<dyn HealthCheck + Send + 
     check.peer_template.options.read_timeout = Some(health.timeout);
     check.req = RequestHeader::build("GET", path.as_bytes(), Some(1))?;
     check.req.insert_header("Host", "health")?;
+    let statuses = health.status.clone();
+    check.validator = Some(Box::new(move |resp| {
+        match statuses.contains(&resp.status.as_u16()) {
+            true => Ok(()),
+            false => Error::e_explain(ErrorType::HTTPStatus(resp.status.as_u16()), "not healthy"),
+        }
+    }));
     Ok(Arc::new(check))
 }
 
@@ -137,7 +169,7 @@ impl BackgroundService for HealthChecks {
                     watches.spawn(Self::watch(
                         Arc::clone(&self.pool),
                         Arc::clone(node),
-                        Arc::clone(&self.check),
+                        Arc::clone(self.checks.of(node)),
                         self.settings.clone(),
                     ));
                 }

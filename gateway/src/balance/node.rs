@@ -10,6 +10,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::eject::{Outcome, Record};
+use super::origins::Source;
 use super::queue::Queue;
 use crate::config;
 
@@ -31,6 +32,8 @@ pub struct Place {
     pub address: SocketAddr,
     /// Where its health is asked.
     pub check_at: SocketAddr,
+    /// Whether that is a private listener.
+    pub checks_private: bool,
     /// Its share of the load beside the others, from 1.
     pub weight: u32,
 }
@@ -49,7 +52,7 @@ pub struct Node {
     ejections: AtomicU64,
     healthy: AtomicBool,
     drained: AtomicBool,
-    /// Its name has other addresses now.
+    /// Its name has other addresses now, or it is no origin any more.
     gone: AtomicBool,
     /// The last health check found no machine there.
     absent: AtomicBool,
@@ -71,6 +74,8 @@ pub struct NodeStatus {
     pub address: String,
     /// Its origin as configured.
     pub name: String,
+    /// Who named its origin.
+    pub source: Source,
     /// Its share of the load beside the others.
     pub weight: u32,
     /// Requests it is working on.
@@ -258,10 +263,11 @@ impl Node {
     }
 
     /// What operators see.
-    pub fn status(&self, now: Instant) -> NodeStatus {
+    pub(super) fn status(&self, source: Source, now: Instant) -> NodeStatus {
         NodeStatus {
             address: self.place.address.to_string(),
             name: self.place.name.clone(),
+            source,
             weight: self.weight(),
             in_flight: self.in_flight(),
             requests: self.requests.load(Ordering::Relaxed),

@@ -45,6 +45,7 @@ fn places(origin: usize, node: &config::Node) -> io::Result<Vec<Place>> {
         check_at: checks
             .as_ref()
             .map_or(address, |checks| check_at(address, checks)),
+        checks_private: checks.is_some(),
         weight: node.weight,
     };
     Ok(addresses.into_iter().map(place).collect())
@@ -93,20 +94,21 @@ impl Resolver {
 
     async fn look_up(&self) {
         let origins = self.pool.origins();
-        for (origin, node) in origins.iter().enumerate() {
-            if !has_name(node) {
+        for (at, origin) in origins.iter().enumerate() {
+            if !has_name(&origin.node) {
                 continue;
             }
             let asked = Arc::clone(&origins);
-            let found = tokio::task::spawn_blocking(move || places(origin, &asked[origin])).await;
-            if !Arc::ptr_eq(&origins, &self.pool.origins()) {
-                return; // other origins are configured by now: theirs were found with them
-            }
+            let found = tokio::task::spawn_blocking(move || places(at, &asked[at].node)).await;
             match found {
-                Ok(Ok(places)) => self.pool.set_places_of(origin, places, Instant::now()),
+                Ok(Ok(places)) => {
+                    if !self.pool.refresh(&origins, at, places, Instant::now()) {
+                        return; // there are other origins by now: theirs were found with them
+                    }
+                }
                 // What was found before serves on.
                 Ok(Err(error)) => {
-                    tracing::warn!(origin = %node.address, %error, "the name does not resolve");
+                    tracing::warn!(origin = %origin.node.address, %error, "the name does not resolve");
                 }
                 Err(error) => tracing::error!(%error, "a look-up ended early"),
             }
@@ -152,13 +154,15 @@ mod tests {
             name: "10.0.0.7:3001".to_owned(),
             address: address("10.0.0.7:3001"),
             check_at: address("10.0.0.7:3001"),
+            checks_private: false,
             weight: 3,
         };
         assert_eq!(found, std::slice::from_ref(&expected));
         node.private = Some(Address::Ip(address("10.0.1.7:3901")));
+        let place = places(2, &node).unwrap().remove(0);
         assert_eq!(
-            places(2, &node).unwrap()[0].check_at,
-            address("10.0.1.7:3901")
+            (place.check_at, place.checks_private),
+            (address("10.0.1.7:3901"), true)
         );
     }
 

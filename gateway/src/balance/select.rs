@@ -17,7 +17,8 @@ pub(super) struct Candidate<'n> {
 }
 
 impl Candidate<'_> {
-    /// Orders by requests in flight for the weight, multiplied out.
+    /// Orders by requests in flight for the weight, multiplied out. The next request is not counted in: idle ones are equal,
+    /// whatever their weight, and take turns by it.
     fn compare_load(&self, other: &Self) -> Order {
         let load = |one: &Self, by: &Self| one.in_flight as u128 * u128::from(by.weight);
         load(self, other).cmp(&load(other, self))

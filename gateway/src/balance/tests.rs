@@ -21,6 +21,7 @@ fn place(origin: usize, weight: u32) -> Place {
         name: format!("origin-{origin}:80"),
         address: address.parse().unwrap(),
         check_at: address.parse().unwrap(),
+        checks_private: false,
         weight,
     }
 }
@@ -249,11 +250,8 @@ fn other_places_are_used_at_once_and_weights_follow_the_configuration() {
     assert_eq!(pool.nodes()[0].id(), first);
     let later = now + 60 * SECOND;
     assert_eq!(pool.pick(&[], later).unwrap().index(), 0);
-    let weights: Vec<_> = pool
-        .nodes()
-        .iter()
-        .map(|node| node.status(now).weight)
-        .collect();
+    let statuses = pool.node_statuses(now).into_iter();
+    let weights: Vec<_> = statuses.map(|node| node.weight).collect();
     assert_eq!(weights, [4, 1]);
 }
 

@@ -47,12 +47,15 @@ const CERTAIN: [&str; 2] = ["database", "amount"];
 /// How often it is looked whether the lease has run out.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
+/// The private listeners that may be followed now, in any order.
+pub type Streams = Box<dyn Fn() -> Vec<Address> + Send + Sync>;
+
 /// Follows the stream for as long as the gateway runs.
 pub struct Follower {
     coherence: Arc<Coherence>,
     store: Arc<Store>,
     journal: Arc<Journal>,
-    streams: Vec<Address>,
+    streams: Streams,
 }
 
 /// Why a stream is left.
@@ -97,7 +100,7 @@ impl Follower {
         coherence: Arc<Coherence>,
         store: Arc<Store>,
         journal: Arc<Journal>,
-        streams: Vec<Address>,
+        streams: Streams,
     ) -> Self {
         Self {
             coherence,
@@ -110,13 +113,17 @@ impl Follower {
     async fn follow_for_ever(&self) {
         let http = client();
         // Each gateway begins somewhere else, or one origin would have all the streams.
-        let mut turn = random(self.streams.len() as u64);
+        let mut turn = random((self.streams)().len() as u64);
         let mut failures = 0;
         loop {
-            let index = usize::try_from(turn).unwrap_or_default() % self.streams.len();
-            let origin = self.streams[index].to_string();
+            let streams = (self.streams)();
+            let index = usize::try_from(turn).unwrap_or_default() % streams.len().max(1);
+            let Some(origin) = streams.get(index).map(Address::to_string) else {
+                sleep(PAUSE).await; // operators may have removed them all
+                continue;
+            };
             let mut has_told = false;
-            let begin = begin_timeout(failures, self.streams.len());
+            let begin = begin_timeout(failures, streams.len());
             let ended = self.follow(&http, &origin, begin, &mut has_told).await;
             self.coherence.follows(None);
             if has_told {
@@ -132,7 +139,7 @@ impl Follower {
             }
             failures += u32::from(!has_told || ended.loses_position());
             turn = turn.wrapping_add(1);
-            sleep(pause(failures, self.streams.len())).await;
+            sleep(pause(failures, streams.len())).await;
         }
     }
 

@@ -89,8 +89,6 @@ impl Check {
         self.within("upstream.queue_max", upstream.queue_max, 0, 65_536);
         self.within("upstream.panic_percent", upstream.panic_percent, 0, 100);
         self.within("upstream.retry_percent", upstream.retry_percent, 0, 100);
-        let jitter = upstream.health.jitter_percent;
-        self.within("upstream.health.jitter_percent", jitter, 0, 50);
         let ejection = &upstream.ejection;
         let tick = Duration::from_millis(1);
         within_hour(self, "upstream.ejection.base", ejection.base, tick);

@@ -37,6 +37,9 @@ impl Finding {
 /// Attempts for one request at most.
 pub const ATTEMPTS_MAX: usize = 16;
 
+/// Origins at most: in a file, and with what operators add to it.
+pub const NODES_MAX: usize = 256;
+
 /// What the rules found.
 pub(super) struct Check {
     findings: Vec<Finding>,
@@ -118,7 +121,7 @@ impl Check {
         }
     }
 
-    fn positive(&mut self, key: &str, value: Duration) {
+    pub(super) fn positive(&mut self, key: &str, value: Duration) {
         if value.is_zero() {
             self.report(key, "must be longer than zero");
         }
@@ -180,6 +183,7 @@ impl Check {
                 "at least one origin, as in nodes = [\"127.0.0.1:3001\"]",
             );
         }
+        self.within("upstream.nodes", upstream.nodes.len(), 0, NODES_MAX);
         for (index, node) in upstream.nodes.iter().enumerate() {
             let key = format!("upstream.nodes[{index}]");
             self.within(&key, node.weight, 1, 1000);
@@ -211,18 +215,7 @@ impl Check {
             1,
             1_000_000,
         );
-        let health = &upstream.health;
-        if health
-            .path
-            .as_ref()
-            .is_some_and(|path| !path.starts_with('/'))
-        {
-            self.report("upstream.health.path", "a path starts with a slash");
-        }
-        self.positive("upstream.health.interval", health.interval);
-        self.positive("upstream.health.timeout", health.timeout);
-        self.within("upstream.health.fall", health.fall, 1, 100);
-        self.within("upstream.health.rise", health.rise, 1, 100);
+        self.health(&upstream.health);
         self.balance(upstream);
     }
 
@@ -354,6 +347,7 @@ impl Check {
             }
         }
         self.rewrites(http);
+        self.methods(http);
         if http.drop_trailing_slash && !http.collapse_slashes {
             self.report_beside(
                 "http.drop_trailing_slash",

@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::balance::{Algorithm, Ejection};
+use super::health::Health;
 use super::kind::{Address, ByteSize, duration};
 use super::network::networks;
 use super::rewrite::{self, RewriteRule};
@@ -139,40 +140,6 @@ impl From<Address> for Node {
             address,
             weight: 1,
             private: None,
-        }
-    }
-}
-
-/// `[upstream.health]`: active health checks.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Health {
-    /// The path asked for, on a node's private listener if it has one; without a path a connection is the check.
-    #[schemars(example = "/readyz")]
-    pub path: Option<String>,
-    /// Time between two checks of one origin.
-    #[serde(deserialize_with = "duration")]
-    pub interval: Duration,
-    /// How much longer or shorter that time is at random, in percent, so that gateways do not ask in step.
-    pub jitter_percent: u32,
-    /// How long one check may take.
-    #[serde(deserialize_with = "duration")]
-    pub timeout: Duration,
-    /// Failures in a row that take an origin out.
-    pub fall: usize,
-    /// Successes in a row that bring it back.
-    pub rise: usize,
-}
-
-impl Default for Health {
-    fn default() -> Self {
-        Self {
-            path: None,
-            interval: Duration::from_millis(500),
-            jitter_percent: 10,
-            timeout: Duration::from_millis(500),
-            fall: 2,
-            rise: 1,
         }
     }
 }
@@ -384,6 +351,10 @@ pub struct Http {
     pub host: Option<String>,
     /// Hosts that are served; empty means any valid one.
     pub hosts: Vec<String>,
+    /// Methods that are passed on; which of them a path takes is for its origin to say. CONNECT, TRACE, PURGE and BAN never are.
+    #[serde(with = "text::methods")]
+    #[schemars(with = "Vec<String>")]
+    pub methods: Vec<Method>,
     /// Prefixes of which one is stripped, the longest first; `{name}` is one segment of `[A-Za-z0-9-]+`.
     pub prefixes: Vec<String>,
     /// Whether repeated slashes in a path are one.
@@ -410,6 +381,15 @@ impl Default for Http {
         Self {
             host: None,
             hosts: Vec::new(),
+            methods: vec![
+                Method::GET,
+                Method::HEAD,
+                Method::POST,
+                Method::PUT,
+                Method::PATCH,
+                Method::DELETE,
+                Method::OPTIONS,
+            ],
             prefixes: Vec::new(),
             collapse_slashes: false,
             drop_trailing_slash: false,

@@ -70,7 +70,10 @@ pub(super) mod methods {
         for text in Vec::<String>::deserialize(deserializer)? {
             let method = Method::from_bytes(text.as_bytes())
                 .ok()
-                .filter(|_| text.bytes().all(|byte| byte.is_ascii_uppercase()))
+                .filter(|_| {
+                    let mut bytes = text.bytes();
+                    bytes.all(|byte| byte.is_ascii_uppercase() || byte == b'-')
+                })
                 .ok_or_else(|| {
                     de::Error::custom(format!(
                         "`{text}` is not a method: write it in capital letters"

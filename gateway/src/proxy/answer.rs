@@ -52,20 +52,6 @@ static OVERRIDES: [HeaderName; 14] = [
 /// How long the rest of a request body is read after an early answer, so that the client gets that answer.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Methods that are served everywhere they are allowed. Where no routes are configured, inventions are passed on too.
-const METHODS: [Method; 7] = [
-    Method::GET,
-    Method::HEAD,
-    Method::POST,
-    Method::PUT,
-    Method::PATCH,
-    Method::DELETE,
-    Method::OPTIONS,
-];
-
-/// Methods that are for proxies, and would make an origin behind a second one forget what it keeps.
-const NEVER_PASSED: [&str; 4] = ["CONNECT", "TRACE", "PURGE", "BAN"];
-
 impl Gateway {
     /// Lets a request in, or answers it: true when it is answered.
     pub(super) async fn admit(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
@@ -91,6 +77,12 @@ impl Gateway {
             return self.refuse(session, ctx, &problem, true).await;
         }
         let req = session.req_header();
+        if req.method == Method::CONNECT {
+            // It asks for a way to another machine: there is no path that could be one of this site.
+            return self
+                .not_allowed(session, ctx, &self.config.http.methods)
+                .await;
+        }
         if let Some(token) = self.site.loaderio_token(req.uri.path())
             && matches!(req.method, Method::GET | Method::HEAD)
         {
@@ -109,7 +101,9 @@ impl Gateway {
             return self.refuse(session, ctx, &problem, true).await;
         }
         match self.site.target(req) {
-            Ok(target) if self.passes(&req.method) => ctx.target = Some(target),
+            Ok(target) if self.config.http.methods.contains(&req.method) => {
+                ctx.target = Some(target);
+            }
             Ok(target) => return self.refuse_method(session, ctx, &target).await,
             Err(bad) => {
                 let problem =
@@ -118,12 +112,6 @@ impl Gateway {
             }
         }
         self.admit_body(session, ctx).await
-    }
-
-    /// Whether a method is passed on at all; which ones a route accepts is its own affair.
-    fn passes(&self, method: &Method) -> bool {
-        METHODS.contains(method)
-            || self.config.routes.is_empty() && !NEVER_PASSED.contains(&method.as_str())
     }
 
     /// What is wrong with a request as such.
@@ -194,12 +182,22 @@ impl Gateway {
     ) -> Result<bool> {
         let allowed = match self.site.methods(target) {
             Some(methods) => methods,
-            None if self.config.routes.is_empty() => &METHODS,
+            None if self.config.routes.is_empty() => &self.config.http.methods,
             None => {
                 let problem = Problem::new(StatusCode::NOT_FOUND, "There is no such path.");
                 return self.refuse(session, ctx, &problem, false).await;
             }
         };
+        self.not_allowed(session, ctx, allowed).await
+    }
+
+    /// Answers 405 with the methods that are accepted instead.
+    async fn not_allowed(
+        &self,
+        session: &mut Session,
+        ctx: &Context,
+        allowed: &[Method],
+    ) -> Result<bool> {
         let allowed: Vec<&str> = allowed.iter().map(Method::as_str).collect();
         let detail = "The method is not served here.";
         let body = Bytes::from(Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail).to_json());

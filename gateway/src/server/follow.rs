@@ -51,11 +51,16 @@ fn add_follower(
     };
     let metrics = CoherenceMetrics::new(shared.metrics.registry())?;
     let coherence = Arc::new(Coherence::new(settings.clone(), metrics));
+    let (named, pool) = (settings.streams.clone(), Arc::clone(shared.pool));
+    let streams = move || match named.is_empty() {
+        true => pool.private_listeners(),
+        false => named.clone(),
+    };
     let follower = Follower::new(
         Arc::clone(&coherence),
         Arc::clone(shared.store),
         Arc::clone(shared.journal),
-        config.streams(),
+        Box::new(streams),
     );
     server.add_service(background_service("stream of changes", follower));
     Ok(Some(coherence))

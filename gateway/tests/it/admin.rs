@@ -214,7 +214,7 @@ async fn every_call_that_is_described_is_refused_without_the_token() {
             calls.push((method.to_uppercase(), path.clone()));
         }
     }
-    assert!(calls.len() >= 13, "{calls:?}");
+    assert!(calls.len() >= 15, "{calls:?}");
     for (method, path) in calls {
         let call = Request::new(&method, &path).body("{}");
         for call in [call.clone(), call.header("Authorization", "Bearer wrong")] {

@@ -1,6 +1,6 @@
 //! What the gateway adds, overwrites and keeps to itself.
 
-use crate::support::{FakeOrigin, Gateway, Reply, Request, get};
+use crate::support::{FakeOrigin, Gateway, Reply, Request, assert_problem, get};
 
 #[tokio::test]
 async fn every_request_has_a_name_that_origin_and_client_both_learn() {
@@ -223,6 +223,41 @@ async fn a_refused_method_names_those_of_its_route_and_an_unknown_path_is_not_fo
         404
     );
     assert_eq!(origin.count(), 0);
+}
+
+#[tokio::test]
+async fn without_routes_methods_that_are_not_on_the_list_are_refused_with_those_that_are() {
+    let origin = FakeOrigin::start(|_| Reply::fresh("page")).await;
+    let general = Gateway::general(&[&origin]).await;
+    let reads = Gateway::with(&[&origin], "http.methods = [\"GET\"]\n").await;
+    let every = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+    for (gateway, allowed) in [(&general, every), (&reads, "GET, HEAD")] {
+        for (method, target) in [
+            ("TRACE", "/page"),
+            ("CONNECT", "shop.test:443"),
+            ("CONNECT", "/page"),
+            ("PURGE", "/page"),
+            ("BAN", "/page"),
+            ("BREW", "/page"),
+            ("M-SEARCH", "/page"),
+            ("get", "/page"),
+        ] {
+            let request = Request::new(method, target);
+            let mut connection = gateway.client().connect().await;
+            let refused = connection.send(&request).await;
+            assert_problem(&refused, 405);
+            assert_eq!(refused.header("allow"), Some(allowed), "{method} {target}");
+            assert!(refused.header("x-request-id").is_some(), "{refused:#?}");
+            assert!(connection.is_closed().await, "{method} {target}");
+        }
+    }
+    assert_eq!(reads.client().post("/page", "").await.status, 405);
+    assert_eq!(origin.count(), 0);
+    for method in ["PATCH", "DELETE", "OPTIONS"] {
+        let request = Request::new(method, "/page");
+        assert_eq!(general.client().send(&request).await.status, 200);
+    }
+    assert_eq!(origin.count(), 3);
 }
 
 #[tokio::test]

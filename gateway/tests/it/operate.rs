@@ -81,6 +81,7 @@ async fn the_token_for_reading_reads_and_changes_nothing() {
         "/purge",
         "/reload",
         "/upgrade",
+        "/nodes",
         "/nodes/x/drain",
         "/nodes/x/enable",
         "/nodes/x/weight",
@@ -88,6 +89,7 @@ async fn the_token_for_reading_reads_and_changes_nothing() {
         assert_eq!(call("POST", path).await, 403, "{path}");
     }
     assert_eq!(call("PUT", "/log").await, 403);
+    assert_eq!(call("DELETE", "/nodes/x").await, 403);
     assert!(
         gateway.client().get("/page").await.is_hit(),
         "nothing was purged"
@@ -239,6 +241,8 @@ async fn the_calls_are_described_by_their_code() {
         ("/explain", "get"),
         ("/purge", "post"),
         ("/nodes", "get"),
+        ("/nodes", "post"),
+        ("/nodes/{node}", "delete"),
         ("/nodes/{node}/drain", "post"),
         ("/nodes/{node}/enable", "post"),
         ("/nodes/{node}/weight", "post"),

@@ -219,6 +219,24 @@ async fn both_versions_are_served_from_one_cache_and_the_origin_is_told_https() 
 }
 
 #[tokio::test]
+async fn a_way_to_another_machine_is_refused_over_http2_too() {
+    let origin = FakeOrigin::start(|_| Reply::fresh("page")).await;
+    let site = Encrypted::start(&origin, "").await;
+    let stream = site.connect(&site.certificate, &["h2"]).await;
+    let stream = TokioIo::new(stream.expect("a connection"));
+    let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await;
+    let (mut sender, connection) = handshake.expect("a handshake");
+    tokio::spawn(connection);
+    let request = http::Request::connect("shop.test:443").body(Empty::<Bytes>::new());
+    let sent = sender.send_request(request.expect("a request"));
+    let answer = tokio::time::timeout(DEADLINE, sent).await;
+    let answer = answer.expect("an answer in time").expect("an answer");
+    assert_eq!(answer.status(), 405);
+    assert!(answer.headers().contains_key("allow"), "{answer:?}");
+    assert_eq!(origin.count(), 0);
+}
+
+#[tokio::test]
 async fn plain_requests_are_sent_to_the_encrypted_listener() {
     let origin = FakeOrigin::start(|_| Reply::fresh("page")).await;
     let site = Encrypted::start(&origin, "public_port = 8443\n").await;

@@ -298,9 +298,10 @@ async fn a_failure_with_a_lifetime_is_kept_as_the_answer_it_is() {
 }
 
 #[tokio::test]
-async fn an_unknown_method_passes_and_makes_its_target_old() {
+async fn a_method_that_the_settings_name_passes_and_makes_its_target_old() {
     let origin = FakeOrigin::start(|_| Reply::fresh("x")).await;
-    let gateway = Gateway::general(&[&origin]).await;
+    let settings = "[http]\nmethods = [\"GET\", \"M-SEARCH\"]\n";
+    let gateway = Gateway::with(&[&origin], settings).await;
     let client = gateway.client();
     client.get("/page").await;
     let answer = client

@@ -47,7 +47,11 @@ const origin = await freePort()
 const listen = await freePort()
 const settings = { npm_config_protocol: 'http', npm_config_port: origin, npm_config_pidfile: join(work, 'pid') }
 await start('origin', origin, process.execPath, [join(suite, 'server/server.mjs')], settings)
-await start('gateway', listen, gateway, ['run', '--listen', `127.0.0.1:${listen}`, '--upstream', `127.0.0.1:${origin}`])
+// The suite asks what a method does that no cache knows.
+const config = join(work, 'gateway.toml')
+writeFileSync(config, 'http.methods = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "M-SEARCH"]\n')
+const flags = ['--listen', `127.0.0.1:${listen}`, '--upstream', `127.0.0.1:${origin}`, '--config', config]
+await start('gateway', listen, gateway, ['run', ...flags])
 
 const tests = (await load(suite, 'tests/index.mjs')).default
 tests.push((await load(suite, 'tests/surrogate-control.mjs')).default)

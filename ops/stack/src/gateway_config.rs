@@ -5,6 +5,9 @@ use std::{fs, net::SocketAddr, path::Path};
 use anyhow::{Context, Result};
 use toml::{Table, Value};
 
+/// Where an origin says on its private listener whether it can serve.
+const READY_PATH: &str = "/readyz";
+
 /// A gateway's configuration file, read.
 #[derive(Clone, Debug)]
 pub struct GatewayConfig(Table);
@@ -31,7 +34,8 @@ impl GatewayConfig {
         Ok(Self(table))
     }
 
-    /// Puts these origins in, and follows what each tells of changes in the database.
+    /// Puts these origins in, asks each whether it can serve unless the file says otherwise, and follows what it tells of
+    /// changes in the database.
     #[must_use]
     pub fn with_origins(mut self, origins: &[OriginAddresses]) -> Self {
         let node = |origin: &OriginAddresses| {
@@ -48,6 +52,18 @@ impl GatewayConfig {
             .or_insert_with(|| Table::new().into());
         if let Some(coherence) = coherence.as_table_mut() {
             coherence.remove("streams");
+        }
+        let upstream = self
+            .0
+            .entry("upstream")
+            .or_insert_with(|| Table::new().into());
+        if let Some(upstream) = upstream.as_table_mut() {
+            let health = upstream
+                .entry("health")
+                .or_insert_with(|| Table::new().into());
+            if let Some(health) = health.as_table_mut() {
+                health.entry("private_path").or_insert(READY_PATH.into());
+            }
         }
         self.with("upstream", "nodes", nodes)
     }
@@ -106,7 +122,15 @@ mod tests {
         config.write(&path).unwrap();
         let table: Table = fs::read_to_string(path).unwrap().parse().unwrap();
         let expected = "[upstream]\nnodes = [{ address = \"127.0.0.1:3001\", private = \"127.0.0.1:4001\" }]\n\
-                        attempts = 2\n[coherence]\nlease = \"5s\"\n[cache]\nname = \"own\"\n";
+                        attempts = 2\nhealth.private_path = \"/readyz\"\n[coherence]\nlease = \"5s\"\n[cache]\nname = \"own\"\n";
+        assert_eq!(table, expected.parse().unwrap());
+    }
+
+    #[test]
+    fn where_origins_are_asked_whether_they_can_serve_is_left_as_the_file_has_it() {
+        let text = "[upstream.health]\nprivate_path = \"/well\"\nfall = 3\n";
+        let GatewayConfig(table) = GatewayConfig(text.parse().unwrap()).with_origins(&[]);
+        let expected = format!("{text}[upstream]\nnodes = []\n[coherence]\n");
         assert_eq!(table, expected.parse().unwrap());
     }
 

@@ -64,7 +64,8 @@ impl World {
         let coherence = Arc::new(coherence());
         lease(&coherence, 1, 0, 0, at(0));
         let journal = Arc::<Journal>::default();
-        let follower = Follower::new(Arc::clone(&coherence), Arc::clone(&store), journal, vec![]);
+        let streams = Box::new(Vec::new);
+        let follower = Follower::new(Arc::clone(&coherence), Arc::clone(&store), journal, streams);
         Self {
             store,
             coherence,
