@@ -14,6 +14,7 @@ mod peers;
 mod position;
 mod stream;
 mod token;
+mod turns;
 mod writes;
 
 use std::fmt;
@@ -35,6 +36,7 @@ pub use peers::Peers;
 pub use position::{Lsn, Malformed, Position, Token};
 pub use stream::{BadStream, Message, Parser};
 pub use token::{COHERENCE_AFTER, COHERENCE_TOKEN, Presented, cookie, presented};
+pub use turns::{Turn, Turns};
 pub use writes::Writes;
 
 use crate::config::{self, Mode};
@@ -72,6 +74,7 @@ pub struct Coherence {
     /// Moves with the position.
     moved: watch::Sender<()>,
     bucket: Arc<Bucket>,
+    turns: Turns,
     /// Places for questions of other gateways.
     questions: Semaphore,
     /// Counters.
@@ -111,6 +114,7 @@ impl Coherence {
             lease_until: AtomicU64::new(0),
             moved: watch::Sender::new(()),
             bucket: Arc::new(Bucket::new(settings.revalidations_max)),
+            turns: Turns::new(),
             questions: Semaphore::new(QUESTIONS_MAX),
             metrics,
             settings,
@@ -160,6 +164,13 @@ impl Coherence {
             None if names_groups => state.writes.begin_nameless(now),
             None => {}
         }
+    }
+
+    /// Waits until nobody else purges for any of these transactions. To be held from [`unpurged`](Self::unpurged) until what
+    /// was purged is said.
+    pub async fn turn(&self, tokens: impl IntoIterator<Item = &Token>) -> Turn<'_> {
+        let tokens = tokens.into_iter().cloned().collect();
+        self.turns.take(tokens).await
     }
 
     /// The groups of a transaction that are still to be purged for it.

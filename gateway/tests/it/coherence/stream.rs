@@ -1,12 +1,15 @@
 //! The stream: what it tells is purged, where it goes on, and what happens when it cannot.
 
+use std::sync::Arc;
+
 use serde_json::json;
 
 use super::{
     asked_after, caught_up, following, leased, metric, pages, settings, standing, unleased, write,
 };
 use crate::support::{
-    FakeOrigin, FakeTail, Gate, Gateway, Probes, Reply, assert_hit, assert_miss, get, until,
+    FakeOrigin, FakeTail, Gate, Gateway, Probes, Reply, Request, assert_hit, assert_miss, get,
+    until,
 };
 
 #[tokio::test]
@@ -74,6 +77,47 @@ async fn an_own_write_costs_one_fetch_whichever_comes_first_its_answer_or_its_ev
     tail.commit(&["g"]);
     caught_up(&gateway, &tail).await;
     assert_miss(&client.get("/g").await);
+}
+
+#[tokio::test]
+async fn readers_who_never_pause_cost_one_fetch_a_write_though_its_answer_and_its_event_come_at_once()
+ {
+    const WRITES: usize = 1_000;
+    let tail = Arc::new(FakeTail::start("a").await);
+    let commits = Arc::clone(&tail);
+    let origin = FakeOrigin::start(move |request| {
+        if request.method == "GET" {
+            return Reply::public("page", &["g"]);
+        }
+        let token = commits.commit(&["g"]);
+        Reply::new(201, "made")
+            .header("Cache-Control", "private, no-store")
+            .header("Cache-Group-Invalidation", "\"g\"")
+            .header("Cache-Coherence-Token", &token)
+    })
+    .await;
+    let gateway = following(&origin, &[&tail], "").await;
+    let client = gateway.client();
+    assert_miss(&client.get("/g").await);
+    let readers: Vec<_> = (0..4)
+        .map(|_| {
+            tokio::spawn(async move {
+                let mut connection = client.connect().await;
+                loop {
+                    connection.send(&get("/g")).await;
+                }
+            })
+        })
+        .collect();
+    let mut writer = client.connect().await;
+    for _ in 0..WRITES {
+        let write = Request::new("POST", "/write").body("{}");
+        assert_eq!(writer.send(&write).await.status, 201);
+    }
+    caught_up(&gateway, &tail).await;
+    readers.iter().for_each(tokio::task::JoinHandle::abort);
+    let fetches = origin.hits("/g") - 1; // without the one before the first write
+    assert!(fetches <= WRITES, "{fetches} fetches for {WRITES} writes");
 }
 
 #[tokio::test]
