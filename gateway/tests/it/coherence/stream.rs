@@ -31,6 +31,55 @@ async fn a_change_takes_its_groups_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn the_status_tells_the_delay_of_changes_and_what_became_of_streams() {
+    let (origin, tail) = (pages().await, FakeTail::start("a").await);
+    let gateway = following(&origin, &[&tail], "").await;
+    let before = standing(&gateway).await;
+    assert_eq!(
+        (&before["delay"]["count"], &before["delay"]["p50_ms"]),
+        (&0.into(), &json!(null))
+    );
+    assert_eq!(
+        (&before["beginnings"], &before["expirations"]),
+        (&1.into(), &1.into())
+    );
+    tail.commit(&["a"]);
+    caught_up(&gateway, &tail).await;
+    tail.cut();
+    tail.commit(&["b"]);
+    caught_up(&gateway, &tail).await;
+    let told = standing(&gateway).await;
+    let delay = &told["delay"];
+    assert_eq!(
+        (&delay["count"], &told["transactions"]),
+        (&2.into(), &2.into()),
+        "{told}"
+    );
+    let lengths = ["mean_ms", "p50_ms", "p99_ms", "max_ms"].map(|name| delay[name].as_f64());
+    assert!(lengths.iter().all(Option::is_some), "{told}");
+    assert!(
+        lengths[1] <= lengths[2] && lengths[2] <= lengths[3],
+        "{told}"
+    );
+    assert_eq!(
+        (&told["resumes"], &told["stream_ends"]),
+        (&1.into(), &1.into()),
+        "{told}"
+    );
+    assert_eq!(
+        (&told["expirations"], &told["lease_losses"]),
+        (&1.into(), &0.into()),
+        "{told}"
+    );
+    tail.fall_silent();
+    unleased(&gateway).await;
+    until("the lost lease is counted", || async {
+        standing(&gateway).await["lease_losses"] == 1
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_fill_that_a_change_overtakes_is_never_found() {
     let gate = Gate::closed();
     let held = gate.clone();
