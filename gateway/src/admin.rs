@@ -152,7 +152,8 @@ pub fn router(admin: Arc<Admin>) -> Router {
 }
 
 /// Counters, the cache's account, the settings in force, every origin with its load and health.
-#[utoipa::path(get, path = "/status", responses((status = 200, body = Object)))]
+#[utoipa::path(get, path = "/status", responses((status = 200, body = Object,
+    description = "`coherence` is a `CoherenceStatus`, or null where no stream is followed")))]
 async fn status(State(admin): State<Arc<Admin>>) -> Response {
     let now = Instant::now();
     let stats = admin.store.stats();

@@ -5,6 +5,7 @@ mod check;
 mod explain;
 mod node;
 mod purge;
+mod status;
 
 use std::ffi::OsString;
 use std::io::stdout;
@@ -147,7 +148,7 @@ impl Command {
             Self::Explain(explain) => explain.run().await,
             Self::Purge(purge) => purge.run().await,
             Self::Node(node) => node.run().await,
-            Self::Status { asked } => asked.show(Method::GET, "/status", None, ask::lines).await,
+            Self::Status { asked } => asked.show(Method::GET, "/status", None, status::told).await,
             Self::Reload { asked } => asked.show(Method::POST, "/reload", None, ask::lines).await,
             Self::Upgrade { asked } => asked.show(Method::POST, "/upgrade", None, ask::lines).await,
             Self::LogLevel { filter, asked } => {

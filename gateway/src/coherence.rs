@@ -12,8 +12,10 @@ mod lease;
 mod metrics;
 mod peers;
 mod position;
+mod status;
 mod stream;
 mod token;
+mod turns;
 mod writes;
 
 use std::fmt;
@@ -21,7 +23,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use serde_json::json;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
@@ -33,8 +34,10 @@ pub use lease::{Lease, Progress};
 pub use metrics::CoherenceMetrics;
 pub use peers::Peers;
 pub use position::{Lsn, Malformed, Position, Token};
+pub use status::CoherenceStatus;
 pub use stream::{BadStream, Message, Parser};
 pub use token::{COHERENCE_AFTER, COHERENCE_TOKEN, Presented, cookie, presented};
+pub use turns::{Turn, Turns};
 pub use writes::Writes;
 
 use crate::config::{self, Mode};
@@ -72,6 +75,7 @@ pub struct Coherence {
     /// Moves with the position.
     moved: watch::Sender<()>,
     bucket: Arc<Bucket>,
+    turns: Turns,
     /// Places for questions of other gateways.
     questions: Semaphore,
     /// Counters.
@@ -111,6 +115,7 @@ impl Coherence {
             lease_until: AtomicU64::new(0),
             moved: watch::Sender::new(()),
             bucket: Arc::new(Bucket::new(settings.revalidations_max)),
+            turns: Turns::new(),
             questions: Semaphore::new(QUESTIONS_MAX),
             metrics,
             settings,
@@ -162,6 +167,13 @@ impl Coherence {
         }
     }
 
+    /// Waits until nobody else purges for any of these transactions. To be held from [`unpurged`](Self::unpurged) until what
+    /// was purged is said.
+    pub async fn turn(&self, tokens: impl IntoIterator<Item = &Token>) -> Turn<'_> {
+        let tokens = tokens.into_iter().cloned().collect();
+        self.turns.take(tokens).await
+    }
+
     /// The groups of a transaction that are still to be purged for it.
     pub fn unpurged<'g>(&self, token: Option<&Token>, groups: &'g [Box<str>]) -> Vec<&'g str> {
         self.state.lock().writes.unpurged(token, groups)
@@ -207,28 +219,6 @@ impl Coherence {
     pub async fn confirm(&self, token: Token) -> Option<bool> {
         let _place = self.questions.try_acquire().ok()?;
         Some(self.see(&[token], self.settings.lease).await)
-    }
-
-    /// What operators see.
-    pub fn status(&self, now: Moment) -> serde_json::Value {
-        let unleased = self.unleased_for(now);
-        let state = self.state.lock();
-        let milliseconds = |length: Duration| u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
-        let left = state.lease.until().filter(|_| unleased.is_none());
-        let progress = state.progress.as_ref();
-        let everything = state.everything.as_ref().map(
-            |(at, reason)| json!({ "reason": reason, "seconds_ago": now.since(*at).as_secs() }),
-        );
-        json!({
-            "mode": self.settings.mode.as_str(),
-            "following": state.following,
-            "position": progress.map(|progress| progress.position.as_str()),
-            "wal": state.wal.map(|wal| wal.to_string()),
-            "lease_left_ms": left.map(|until| milliseconds(until.since(now))),
-            "position_age_ms": state.lease.from().map(|from| milliseconds(now.since(from))),
-            "pending_writes": state.writes.pending(),
-            "everything": everything,
-        })
     }
 
     /// Brings the gauges up to date; they are read now.

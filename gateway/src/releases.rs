@@ -1,8 +1,10 @@
 //! Which builds of the origins answer: when none of them is of some build any more, what that build wrote goes.
 //!
-//! Each origin names its build by a group on every read. A build has ended when no healthy origin answered with it last
-//! and one answered with another. An origin that comes back counts again with its first answer; a build that ended too early
-//! (its last origin was out for a moment) costs fetches and nothing else.
+//! Each origin names its build by a group on every read, and where its health is asked, which is asked at every look. A build
+//! has ended when no origin in use named it last and one named another. An origin that comes back counts again with its
+//! first answer; a build that ended too early (its last origin was out for a moment) costs fetches and nothing else.
+
+mod ask;
 
 use std::collections::{HashMap, HashSet};
 use std::mem;
@@ -13,10 +15,13 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
+use tokio::task::JoinSet;
 
-use crate::balance::{NodeId, Pool};
+use crate::balance::{Node, NodeId, Pool};
+use crate::config;
 use crate::purge::{Cause, Journal, Mode, Scope};
 use crate::store::{Order, Store};
+use ask::Asker;
 
 /// Builds that are remembered at a time; with more, those that began first end.
 const BUILDS_MAX: usize = 16;
@@ -29,7 +34,7 @@ pub struct Releases {
 }
 
 struct State {
-    /// What each origin answered with last.
+    /// What each origin named last.
     latest: HashMap<NodeId, Box<str>>,
     /// Builds of which something may be kept, in the order in which they came.
     live: Vec<Box<str>>,
@@ -49,24 +54,33 @@ impl Releases {
 
     /// An origin's answer, about to be kept, is in these groups.
     pub fn observe(&self, origin: NodeId, groups: &[Box<str>]) {
-        let Some(build) = groups.iter().find(|group| group.starts_with(&self.prefix)) else {
-            return;
-        };
-        let state = &mut *self.state.lock();
-        if state.latest.get(&origin) != Some(build) {
-            state.latest.insert(origin, build.clone());
-        }
-        if !state.live.contains(build) {
-            state.live.push(build.clone());
+        if let Some(build) = self.build(groups) {
+            let state = &mut *self.state.lock();
+            state.name(origin, build);
+            if !state.live.iter().any(|known| **known == *build) {
+                state.live.push(build.into());
+            }
         }
     }
 
-    /// The builds that have ended; each is told once. `is_healthy` says so of each origin.
-    pub fn ended(&self, is_healthy: impl Fn(NodeId) -> bool) -> Vec<Box<str>> {
+    /// An origin that was asked named these groups; nothing of them is kept for that.
+    pub fn hear(&self, origin: NodeId, groups: &[Box<str>]) {
+        if let Some(build) = self.build(groups) {
+            self.state.lock().name(origin, build);
+        }
+    }
+
+    fn build<'g>(&self, groups: &'g [Box<str>]) -> Option<&'g str> {
+        let mut groups = groups.iter().map(|group| &**group);
+        groups.find(|group| group.starts_with(&self.prefix))
+    }
+
+    /// The builds that have ended; each is told once. `is_used` says of each origin whether it may be asked for what is kept.
+    pub fn ended(&self, is_used: impl Fn(NodeId) -> bool) -> Vec<Box<str>> {
         let state = &mut *self.state.lock();
-        state.latest.retain(|origin, _| is_healthy(*origin));
+        state.latest.retain(|origin, _| is_used(*origin));
         let answering: Vec<_> = state.latest.values().collect();
-        if !state.live.iter().any(|build| answering.contains(&build)) {
+        if answering.is_empty() {
             return Vec::new(); // nobody answers: what there is, is needed
         }
         let (mut live, mut ended): (Vec<_>, Vec<_>) = mem::take(&mut state.live)
@@ -79,40 +93,66 @@ impl Releases {
     }
 }
 
+impl State {
+    fn name(&mut self, origin: NodeId, build: &str) {
+        if self.latest.get(&origin).map(|known| &**known) != Some(build) {
+            self.latest.insert(origin, build.into());
+        }
+    }
+}
+
 /// Purges what builds wrote that have ended.
 pub struct ReleaseService {
     releases: Arc<Releases>,
     pool: Arc<Pool>,
     store: Arc<Store>,
     journal: Arc<Journal>,
+    asker: Arc<Asker>,
     interval: Duration,
 }
 
 impl ReleaseService {
-    /// Looks at every interval; that of the health checks is right.
+    /// Asks and looks as often as the health checks do, and at the same place.
     pub fn new(
         releases: Arc<Releases>,
         pool: Arc<Pool>,
         store: Arc<Store>,
         journal: Arc<Journal>,
-        interval: Duration,
+        health: &config::Health,
     ) -> Self {
         Self {
             releases,
             pool,
             store,
             journal,
-            interval,
+            asker: Arc::new(Asker::new(health)),
+            interval: health.interval,
+        }
+    }
+
+    /// Asks these origins, all at once.
+    async fn ask(&self, nodes: &[Arc<Node>]) {
+        let mut answers = JoinSet::new();
+        for node in nodes {
+            let (asker, node) = (Arc::clone(&self.asker), Arc::clone(node));
+            answers.spawn(async move { (node.id(), asker.groups(node.place()).await) });
+        }
+        while let Some(answer) = answers.join_next().await {
+            if let Ok((origin, Some(groups))) = answer {
+                self.releases.hear(origin, &groups);
+            }
         }
     }
 
     async fn look(&self) {
-        let healthy: HashSet<_> = (self.pool.nodes().iter())
-            .filter(|node| node.is_healthy())
-            .map(|node| node.id())
-            .collect();
-        let is_healthy = |origin: NodeId| healthy.contains(&origin);
-        for build in self.releases.ended(is_healthy) {
+        let nodes = self.pool.nodes();
+        let used = nodes
+            .iter()
+            .filter(|node| node.is_healthy() && !node.is_drained());
+        let used: Vec<_> = used.cloned().collect();
+        self.ask(&used).await;
+        let used: HashSet<_> = used.iter().map(|node| node.id()).collect();
+        for build in self.releases.ended(|origin| used.contains(&origin)) {
             let scopes = [Scope::Tag(&build)];
             let order = Order {
                 scopes: &scopes,
@@ -196,6 +236,21 @@ mod tests {
         assert!(releases.ended(|_| true).is_empty());
         answers(&releases, 0, "b");
         assert_eq!(releases.ended(|_| true), ["release-a".into()]);
+    }
+
+    #[test]
+    fn a_build_ends_for_who_keeps_it_though_nothing_of_the_next_one_is_kept() {
+        let releases = releases();
+        answers(&releases, 0, "a");
+        let says = |origin, build: &str| releases.hear(NodeId(origin), &[build.into()]);
+        says(1, "release-a");
+        says(0, "release-b");
+        assert!(releases.ended(|_| true).is_empty());
+        says(1, "release-b");
+        assert_eq!(releases.ended(|_| true), ["release-a".into()]);
+        says(1, "release-a");
+        says(1, "release-b");
+        assert!(releases.ended(|_| true).is_empty(), "nothing of it is kept");
     }
 
     #[test]

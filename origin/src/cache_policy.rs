@@ -128,6 +128,13 @@ impl CacheHeaders {
         }
     }
 
+    /// Names the build on an answer that is about nothing else.
+    pub fn write_release(&self, headers: &mut HeaderMap) {
+        if let Ok(release) = HeaderValue::from_str(&self.release) {
+            headers.insert(CACHE_GROUPS, release);
+        }
+    }
+
     /// Writes the fields that a policy stands for.
     pub fn write(&self, policy: &CachePolicy, headers: &mut HeaderMap) {
         let groups = policy.is_public().then(|| self.groups(policy)).flatten();

@@ -45,7 +45,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use axum::{Router, extract::State, middleware};
+use axum::{Router, extract::State, middleware, response::Response};
 use tokio::{
     net::TcpListener,
     sync::{Semaphore, oneshot},
@@ -211,7 +211,17 @@ fn private_router(state: &AppState, public: SocketAddr) -> Router {
         .merge(openapi::router(
             url.unwrap_or_else(|| format!("http://{public}")),
         ))
+        .layer(middleware::map_response_with_state(
+            state.clone(),
+            name_release,
+        ))
         .with_state(state.clone())
+}
+
+/// Every answer there names the build: gateways that fetch nothing learn of a new one all the same.
+async fn name_release(State(state): State<AppState>, mut response: Response) -> Response {
+    state.cache_headers.write_release(response.headers_mut());
+    response
 }
 
 async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use benches::client::Client;
 use benches::live::{Live, Plan, as_it_is};
 use benches::load::{get, put};
-use benches::paced::{self, Outcome, Pace, Request};
+use benches::paced::{self, Outcome, Pace, Request, becomes_true};
 use benches::report::{keep, or_dash, quantile};
 use benches::timeline;
 use benches::verdict::Verdicts;
@@ -59,6 +60,14 @@ fn main() -> Result<ExitCode> {
         workers: WORKERS,
         timeout: ANSWER_LIMIT,
     };
+    // The fetches before the first write are no write's.
+    let mut reader = Client::new(gateway.public, ANSWER_LIMIT);
+    ensure!(
+        becomes_true(ANSWER_LIMIT, || reader
+            .exchange(&read)
+            .is_ok_and(|reply| reply.is_hit)),
+        "the page is not kept"
+    );
     let before = gateway.origin_requests()?;
     let outcomes = paced::run(pace, Instant::now(), &|number| {
         if number % one_in == one_in / 2 {

@@ -27,6 +27,7 @@ use utoipa::{Modify, OpenApi};
         super::upgrade::upgrade,
         document,
     ),
+    components(schemas(crate::coherence::CoherenceStatus)),
     security(("token" = [])),
     modifiers(&Bearer)
 )]

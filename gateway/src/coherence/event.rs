@@ -42,6 +42,18 @@ pub enum News {
     Nothing,
 }
 
+impl News {
+    /// The names of the transactions that it tells of.
+    pub fn tokens(&self) -> impl Iterator<Item = &Token> {
+        let transactions = match self {
+            Self::Changes(transactions) => transactions.as_slice(),
+            Self::Everything { .. } | Self::Nothing => &[],
+        };
+        let named = transactions.iter();
+        named.filter_map(|transaction| transaction.id.as_ref())
+    }
+}
+
 /// A committed transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transaction {

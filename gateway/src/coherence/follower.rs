@@ -224,6 +224,7 @@ impl Follower {
             return Ok(());
         };
         self.coherence.prepare(&mut told);
+        let _turn = self.coherence.turn(told.news.tokens()).await;
         match &told.news {
             News::Everything { reason } => {
                 if &**reason == NO_POSITION {

@@ -1,10 +1,13 @@
 //! What is counted of the stream and of the lease.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
+use prometheus::core::Metric;
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
 use super::event::{News, Told};
+use super::status::Delay;
 
 /// Upper bounds of the delay in seconds: from one poll of an origin to a stream that was cut.
 const DELAY_BOUNDS_SECONDS: [f64; 12] = [
@@ -24,6 +27,8 @@ const OTHER: &str = "other";
 /// Counters and gauges, by handles.
 pub struct CoherenceMetrics {
     delay: Histogram,
+    /// The longest, in microseconds.
+    delay_max: AtomicU64,
     transactions: IntCounter,
     events: IntCounterVec,
     everything: IntCounterVec,
@@ -54,6 +59,7 @@ impl CoherenceMetrics {
         );
         let metrics = Self {
             delay: Histogram::with_opts(delay.buckets(DELAY_BOUNDS_SECONDS.to_vec()))?,
+            delay_max: AtomicU64::new(0),
             transactions: counter("transactions_total", "Transactions applied")?,
             events: counters("events_total", "Events applied", "event")?,
             everything: counters(
@@ -113,15 +119,52 @@ impl CoherenceMetrics {
                 self.transactions.inc_by(transactions.len() as u64);
                 // The clocks of two machines: what seems to come from the future took no time.
                 let delay = told.at.map(|at| now.duration_since(at).unwrap_or_default());
+                let delay = delay.unwrap_or(Duration::ZERO);
                 for _ in transactions {
-                    self.delay
-                        .observe(delay.unwrap_or(Duration::ZERO).as_secs_f64());
+                    self.delay.observe(delay.as_secs_f64());
                 }
+                let delay = u64::try_from(delay.as_micros()).unwrap_or(u64::MAX);
+                self.delay_max.fetch_max(delay, Ordering::Relaxed);
                 "change"
             }
             News::Nothing => "position",
         };
         self.events.with_label_values(&[event]).inc();
+    }
+
+    /// Transactions applied.
+    pub(super) fn transactions(&self) -> u64 {
+        self.transactions.get()
+    }
+
+    /// Times that everything was made stale, for whatever reason.
+    pub(super) fn expirations(&self) -> u64 {
+        let reasons = REASONS.iter().chain([&OTHER]);
+        reasons
+            .map(|reason| self.everything.with_label_values(&[*reason]).get())
+            .sum()
+    }
+
+    /// How long changes took; of what lies between two bounds of the histogram the upper one is told.
+    pub(super) fn delay(&self) -> Delay {
+        let delays = self.delay.metric();
+        let delays = delays.get_histogram();
+        let count = delays.get_sample_count();
+        let max = self.delay_max.load(Ordering::Relaxed) as f64 / 1_000.0;
+        let some = |value: f64| (count > 0).then_some(value);
+        let within = |percent: u64| {
+            let wanted = (count * percent).div_ceil(100);
+            let mut buckets = delays.get_bucket().iter();
+            let bucket = buckets.find(|bucket| bucket.cumulative_count() >= wanted);
+            some(bucket.map_or(max, |bucket| (bucket.upper_bound() * 1_000.0).min(max)))
+        };
+        Delay {
+            count,
+            mean_ms: some(delays.get_sample_sum() * 1_000.0 / count as f64),
+            p50_ms: within(50),
+            p99_ms: within(99),
+            max_ms: some(max),
+        }
     }
 }
 
@@ -138,4 +181,49 @@ fn counters(name: &str, help: &str, label: &str) -> Result<IntCounterVec, promet
         Opts::new(format!("gateway_coherence_{name}"), help),
         &[label],
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::coherence::event::Transaction;
+
+    fn change(at: SystemTime) -> Told {
+        let groups = Vec::new();
+        Told {
+            news: News::Changes(vec![Transaction { id: None, groups }]),
+            tailer: "t".into(),
+            poll: 1,
+            at: Some(at),
+            wal: None,
+            since: None,
+            position: None,
+        }
+    }
+
+    #[test]
+    fn delays_are_told_by_bounds_and_never_beyond_the_longest() {
+        let metrics = CoherenceMetrics::new(&Registry::new()).unwrap();
+        let none = metrics.delay();
+        assert_eq!((none.count, none.p50_ms, none.max_ms), (0, None, None));
+        assert_eq!(none.mean_ms, None, "and no division by zero");
+        let at = SystemTime::now();
+        for milliseconds in [1; 98].into_iter().chain([4, 7_000]) {
+            metrics.applied(&change(at), at + Duration::from_millis(milliseconds));
+        }
+        let told = metrics.delay();
+        assert_eq!((told.count, told.max_ms), (100, Some(7_000.0)));
+        assert_eq!((told.p50_ms, told.p99_ms), (Some(1.0), Some(5.0)));
+        metrics.applied(&change(at), at + Duration::from_mins(1));
+        metrics.applied(&change(at), at + Duration::from_mins(1));
+        assert_eq!(metrics.delay().p99_ms, Some(60_000.0), "beyond every bound");
+    }
+
+    #[test]
+    fn a_change_from_the_future_took_no_time() {
+        let metrics = CoherenceMetrics::new(&Registry::new()).unwrap();
+        let now = SystemTime::now();
+        metrics.applied(&change(now + Duration::from_secs(1)), now);
+        assert_eq!(metrics.delay().max_ms, Some(0.0));
+    }
 }

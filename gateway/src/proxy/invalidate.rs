@@ -91,6 +91,7 @@ impl Gateway {
             }));
             return self.invalidate(&scopes).await;
         };
+        let _turn = coherence.turn(token).await;
         let unpurged = coherence.unpurged(token, groups);
         scopes.extend(unpurged.into_iter().map(Scope::Tag));
         self.invalidate(&scopes).await;

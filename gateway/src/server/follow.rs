@@ -78,7 +78,7 @@ fn add_releases(
         Arc::clone(shared.pool),
         Arc::clone(shared.store),
         Arc::clone(shared.journal),
-        config.upstream.health.interval,
+        &config.upstream.health,
     );
     server.add_service(background_service("releases", service));
     Some(releases)

@@ -262,6 +262,8 @@ async fn the_calls_are_described_by_their_code() {
         document["components"]["securitySchemes"]["token"]["scheme"],
         "bearer"
     );
+    let told = &document["components"]["schemas"]["CoherenceStatus"]["properties"];
+    assert!(told["delay"].is_object(), "{document:#}");
 }
 
 #[tokio::test]
@@ -278,6 +280,7 @@ async fn the_program_is_the_client_of_a_running_one() {
     assert_eq!(status["pid"], gateway.pid(), "{status}");
     let told = out(&operate(&gateway, &["status"]));
     assert!(told.contains("cache.budget_bytes"), "{told}");
+    assert!(!told.contains("following"), "{told}");
 
     let node = one.address().to_string();
     let told = out(&operate(&gateway, &["node", "drain", &node]));

@@ -76,6 +76,70 @@ async fn the_old_build_goes_with_its_last_origin_and_not_before() {
     assert_hit(&client.get("/new/0").await);
 }
 
+/// An origin with both its listeners, all of whose answers name its build.
+struct Built {
+    public: FakeOrigin,
+    private: FakeOrigin,
+}
+
+impl Built {
+    async fn start((public, private): (SocketAddr, SocketAddr), build: &'static str) -> Self {
+        let build = Arc::new(Mutex::new(build));
+        Self {
+            public: origin(public, &build).await,
+            private: origin(private, &build).await,
+        }
+    }
+
+    /// A new process with another build takes its place. Returns when it was asked which one it is, and a look later.
+    async fn replaced(self, build: &'static str) -> Self {
+        let addresses = (self.public.address(), self.private.address());
+        self.public.stop().await;
+        self.private.stop().await;
+        let next = Self::start(addresses, build).await;
+        until("the new process is asked which build it is", || async {
+            next.private.hits("/healthz") > 2
+        })
+        .await;
+        next
+    }
+}
+
+#[tokio::test]
+async fn a_rolling_restart_is_noticed_where_nothing_but_hits_is_asked_for() {
+    let addresses = [(); 2].map(|()| (free_address(), free_address()));
+    let nodes = addresses
+        .map(|(public, private)| format!("{{ address = \"{public}\", private = \"{private}\" }}"));
+    let settings = format!(
+        "[cache]\nrelease_prefix = \"release-\"\n[upstream]\nnodes = [{}]\nhealth.interval = \"20ms\"\n",
+        nodes.join(", ")
+    );
+    let one = Built::start(addresses[0], "a").await;
+    let two = Built::start(addresses[1], "a").await;
+    let gateway = Gateway::start(&[], Some(settings)).await;
+    let client = gateway.client();
+    assert_miss(&client.get("/page").await);
+    let sequence = gateway.status().await["cache"]["purge_sequence"].clone();
+
+    let one = one.replaced("b").await;
+    assert_hit(&client.get("/page").await);
+    assert_eq!(
+        gateway.status().await["cache"]["purge_sequence"],
+        sequence,
+        "the other origin has the old build still"
+    );
+
+    let two = two.replaced("b").await;
+    until("the old build is purged", || async {
+        gateway.status().await["cache"]["purge_sequence"] != sequence
+    })
+    .await;
+    assert_eq!(one.public.count() + two.public.count(), 0, "only hits");
+    let read = client.get("/page").await;
+    assert_miss(&read);
+    assert_eq!(read.text(), "b");
+}
+
 #[tokio::test]
 async fn the_old_build_goes_when_its_last_origin_is_gone_for_good() {
     let builds = [Arc::new(Mutex::new("b")), Arc::new(Mutex::new("a"))];

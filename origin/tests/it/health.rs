@@ -1,6 +1,6 @@
 //! The private listener, and the work done in the background.
 
-use crate::support::{TestApp, fixture, question};
+use crate::support::{RELEASE, TestApp, fixture, question};
 
 #[tokio::test]
 async fn a_healthy_origin_is_alive_and_ready() {
@@ -9,6 +9,18 @@ async fn a_healthy_origin_is_alive_and_ready() {
     assert_eq!((alive.status.as_u16(), alive.text()), (200, "ok"));
     let ready = app.get_private("/readyz").await;
     assert_eq!((ready.status.as_u16(), ready.text()), (200, "ready"));
+}
+
+#[tokio::test]
+async fn every_answer_of_the_private_listener_names_the_build() {
+    let app = TestApp::start(&[]).await;
+    let release = format!("\"release-{RELEASE}\"");
+    for path in ["/healthz", "/readyz", "/metrics", "/nowhere"] {
+        let answer = app.get_private(path).await;
+        assert_eq!(answer.field("cache-groups"), release, "{path}");
+    }
+    let stream = app.open_private("/events", &[]).await;
+    assert_eq!(stream.headers()["cache-groups"], release.as_str());
 }
 
 #[tokio::test]

@@ -1,7 +1,8 @@
 //! Fills, own writes and the stream under a scheduler that decides at each lock and each counter who goes on.
 //!
 //! A primary commits, a replica replays later, the stream tells later still. Whatever the order, nobody finds what an
-//! answered own write made old, and when the stream has told everything, nothing old is left.
+//! answered own write made old, when the stream has told everything, nothing old is left, and for no transaction is purged
+//! twice.
 
 use std::sync::atomic::Ordering;
 use std::time::Instant as Monotonic;
@@ -36,6 +37,8 @@ enum Fault {
     PurgesFirst,
     /// An event is purged for although fills do not ask for it yet.
     AsksNothing,
+    /// A write is purged for while its event is.
+    TakesNoTurn,
 }
 
 struct World {
@@ -136,18 +139,20 @@ impl World {
         let token = self.commit();
         let groups = [GROUP.into()];
         let purge = || {
+            let taken = (self.fault != Fault::TakesNoTurn).then_some(&token);
+            let turn = future::block_on(self.coherence.turn(taken));
             let unpurged = self.coherence.unpurged(Some(&token), &groups);
             let scopes: Vec<_> = unpurged.into_iter().map(Scope::Tag).collect();
-            self.store.purge(&scopes);
+            if !scopes.is_empty() {
+                self.store.purge(&scopes);
+            }
+            turn
         };
-        if self.fault == Fault::PurgesFirst {
-            purge();
-        }
+        let early = (self.fault == Fault::PurgesFirst).then(purge);
         self.coherence.begin_write(Some(&token), true, at(1));
-        if self.fault != Fault::PurgesFirst {
-            purge();
-        }
+        let turn = early.unwrap_or_else(purge);
         self.coherence.purged(Some(&token), &groups);
+        drop(turn);
         self.answered.fetch_max(token.xid + 1, Ordering::SeqCst);
     }
 
@@ -200,6 +205,11 @@ impl World {
         if let Some(version) = self.find() {
             assert_eq!(version, committed, "old, and nothing will take it out");
         }
+        let purges = self.store.sequence();
+        assert!(
+            purges <= committed,
+            "{purges} purges for {committed} transactions"
+        );
         // Nothing keeps the next fill out.
         self.fill();
         assert_eq!(self.find(), Some(committed));
@@ -265,7 +275,12 @@ fn no_order_of_fills_writes_and_events_leaves_what_is_old() {
 /// The order of steps is not there for show: each of them done in another order is found out.
 #[test]
 fn the_orders_tried_would_find_steps_that_are_out_of_order() {
-    for fault in [Fault::AsksFirst, Fault::PurgesFirst, Fault::AsksNothing] {
+    for fault in [
+        Fault::AsksFirst,
+        Fault::PurgesFirst,
+        Fault::AsksNothing,
+        Fault::TakesNoTurn,
+    ] {
         let tried = std::panic::catch_unwind(move || try_orders(fault));
         assert!(tried.is_err(), "no order was found that breaks the rule");
     }

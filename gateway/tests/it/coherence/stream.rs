@@ -1,12 +1,15 @@
 //! The stream: what it tells is purged, where it goes on, and what happens when it cannot.
 
+use std::sync::Arc;
+
 use serde_json::json;
 
 use super::{
     asked_after, caught_up, following, leased, metric, pages, settings, standing, unleased, write,
 };
 use crate::support::{
-    FakeOrigin, FakeTail, Gate, Gateway, Probes, Reply, assert_hit, assert_miss, get, until,
+    FakeOrigin, FakeTail, Gate, Gateway, Probes, Reply, Request, assert_hit, assert_miss, get,
+    until,
 };
 
 #[tokio::test]
@@ -25,6 +28,55 @@ async fn a_change_takes_its_groups_and_nothing_else() {
     assert_hit(&client.get("/c").await);
     assert!(metric(&gateway, "gateway_coherence_transactions_total").await >= 1.0);
     assert!(metric(&gateway, "gateway_coherence_delay_seconds_count").await >= 1.0);
+}
+
+#[tokio::test]
+async fn the_status_tells_the_delay_of_changes_and_what_became_of_streams() {
+    let (origin, tail) = (pages().await, FakeTail::start("a").await);
+    let gateway = following(&origin, &[&tail], "").await;
+    let before = standing(&gateway).await;
+    assert_eq!(
+        (&before["delay"]["count"], &before["delay"]["p50_ms"]),
+        (&0.into(), &json!(null))
+    );
+    assert_eq!(
+        (&before["beginnings"], &before["expirations"]),
+        (&1.into(), &1.into())
+    );
+    tail.commit(&["a"]);
+    caught_up(&gateway, &tail).await;
+    tail.cut();
+    tail.commit(&["b"]);
+    caught_up(&gateway, &tail).await;
+    let told = standing(&gateway).await;
+    let delay = &told["delay"];
+    assert_eq!(
+        (&delay["count"], &told["transactions"]),
+        (&2.into(), &2.into()),
+        "{told}"
+    );
+    let lengths = ["mean_ms", "p50_ms", "p99_ms", "max_ms"].map(|name| delay[name].as_f64());
+    assert!(lengths.iter().all(Option::is_some), "{told}");
+    assert!(
+        lengths[1] <= lengths[2] && lengths[2] <= lengths[3],
+        "{told}"
+    );
+    assert_eq!(
+        (&told["resumes"], &told["stream_ends"]),
+        (&1.into(), &1.into()),
+        "{told}"
+    );
+    assert_eq!(
+        (&told["expirations"], &told["lease_losses"]),
+        (&1.into(), &0.into()),
+        "{told}"
+    );
+    tail.fall_silent();
+    unleased(&gateway).await;
+    until("the lost lease is counted", || async {
+        standing(&gateway).await["lease_losses"] == 1
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -74,6 +126,47 @@ async fn an_own_write_costs_one_fetch_whichever_comes_first_its_answer_or_its_ev
     tail.commit(&["g"]);
     caught_up(&gateway, &tail).await;
     assert_miss(&client.get("/g").await);
+}
+
+#[tokio::test]
+async fn readers_who_never_pause_cost_one_fetch_a_write_though_its_answer_and_its_event_come_at_once()
+ {
+    const WRITES: usize = 1_000;
+    let tail = Arc::new(FakeTail::start("a").await);
+    let commits = Arc::clone(&tail);
+    let origin = FakeOrigin::start(move |request| {
+        if request.method == "GET" {
+            return Reply::public("page", &["g"]);
+        }
+        let token = commits.commit(&["g"]);
+        Reply::new(201, "made")
+            .header("Cache-Control", "private, no-store")
+            .header("Cache-Group-Invalidation", "\"g\"")
+            .header("Cache-Coherence-Token", &token)
+    })
+    .await;
+    let gateway = following(&origin, &[&tail], "").await;
+    let client = gateway.client();
+    assert_miss(&client.get("/g").await);
+    let readers: Vec<_> = (0..4)
+        .map(|_| {
+            tokio::spawn(async move {
+                let mut connection = client.connect().await;
+                loop {
+                    connection.send(&get("/g")).await;
+                }
+            })
+        })
+        .collect();
+    let mut writer = client.connect().await;
+    for _ in 0..WRITES {
+        let write = Request::new("POST", "/write").body("{}");
+        assert_eq!(writer.send(&write).await.status, 201);
+    }
+    caught_up(&gateway, &tail).await;
+    readers.iter().for_each(tokio::task::JoinHandle::abort);
+    let fetches = origin.hits("/g") - 1; // without the one before the first write
+    assert!(fetches <= WRITES, "{fetches} fetches for {WRITES} writes");
 }
 
 #[tokio::test]
