@@ -20,6 +20,7 @@ mod failure;
 mod forwarded;
 mod guard;
 mod headers;
+mod held;
 mod hit_miss;
 mod hot;
 mod hung;
