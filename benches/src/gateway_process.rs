@@ -137,6 +137,11 @@ impl GatewayProcess {
         Ok(())
     }
 
+    /// What operators' calls have to show.
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
     /// What it says about itself.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ pub mod dice;
 pub mod exchange;
 pub mod explain;
 pub mod gateway_process;
+pub mod http2;
 pub mod live;
 pub mod load;
 pub mod loading;

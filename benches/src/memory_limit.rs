@@ -2,23 +2,38 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::thread;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
+use nix::unistd::gettid;
 
-/// Where the two versions of control groups are, and what they call a limit and its use.
-const VERSIONS: [(&str, &str, &str); 2] = [
-    (
-        "/sys/fs/cgroup/memory",
-        "memory.limit_in_bytes",
-        "memory.max_usage_in_bytes",
-    ),
-    ("/sys/fs/cgroup", "memory.max", "memory.peak"),
+/// Where a version of control groups is, and what it calls things.
+struct Version {
+    root: &'static str,
+    limit: &'static str,
+    now: &'static str,
+    most: &'static str,
+}
+
+const VERSIONS: [Version; 2] = [
+    Version {
+        root: "/sys/fs/cgroup/memory",
+        limit: "memory.limit_in_bytes",
+        now: "memory.usage_in_bytes",
+        most: "memory.max_usage_in_bytes",
+    },
+    Version {
+        root: "/sys/fs/cgroup",
+        limit: "memory.max",
+        now: "memory.current",
+        most: "memory.peak",
+    },
 ];
 
 /// A group with a limit; it goes when dropped, once its processes are gone.
 pub struct MemoryLimit {
     dir: PathBuf,
-    most: &'static str,
+    version: &'static Version,
 }
 
 impl MemoryLimit {
@@ -27,13 +42,13 @@ impl MemoryLimit {
     /// # Errors
     /// This process may not make one.
     pub fn of(bytes: u64) -> Result<Self> {
-        for (root, limit, most) in VERSIONS {
-            let dir = Path::new(root).join(format!("atelier-{}", std::process::id()));
+        for version in &VERSIONS {
+            let dir = Path::new(version.root).join(format!("atelier-{}", std::process::id()));
             if fs::create_dir(&dir).is_err() {
                 continue;
             }
-            let group = Self { dir, most };
-            if fs::write(group.dir.join(limit), bytes.to_string()).is_ok() {
+            let group = Self { dir, version };
+            if fs::write(group.dir.join(version.limit), bytes.to_string()).is_ok() {
                 return Ok(group);
             }
         }
@@ -49,9 +64,47 @@ impl MemoryLimit {
             .with_context(|| format!("limiting the memory of process {process}"))
     }
 
+    /// Does something on a thread that is in the group: whatever it starts begins there, and all that it ever holds counts.
+    ///
+    /// # Errors
+    /// The system has groups of whole processes only (version 2).
+    pub fn within<T: Send>(&self, what: impl FnOnce() -> T + Send) -> Result<T> {
+        let inside = || {
+            let thread = gettid().to_string();
+            fs::write(self.dir.join("tasks"), thread).context("a thread in a group of its own")?;
+            Ok(what())
+        };
+        let done = thread::scope(|scope| scope.spawn(inside).join());
+        done.map_err(|_| anyhow!("what was done in the group panicked"))?
+    }
+
     /// The most that was used, as far as the system tells.
     pub fn most_bytes(&self) -> Option<u64> {
-        let text = fs::read_to_string(self.dir.join(self.most)).ok()?;
+        self.number(self.version.most)
+    }
+
+    /// What is used now without the files that the system keeps cached and could give up.
+    pub fn needed_bytes(&self) -> Option<u64> {
+        let used = self.number(self.version.now)?;
+        let text = fs::read_to_string(self.dir.join("memory.stat")).ok()?;
+        let files = ["active_file ", "inactive_file "].map(|name| {
+            let count = text.lines().find_map(|line| line.strip_prefix(name));
+            count.and_then(|count| count.parse().ok()).unwrap_or(0_u64)
+        });
+        Some(used.saturating_sub(files.iter().sum()))
+    }
+
+    /// How often the limit was met, files that were then given up included, as far as the system tells.
+    pub fn met(&self) -> Option<u64> {
+        self.number("memory.failcnt").or_else(|| {
+            let text = fs::read_to_string(self.dir.join("memory.events")).ok()?;
+            let count = text.lines().find_map(|line| line.strip_prefix("max "))?;
+            count.parse().ok()
+        })
+    }
+
+    fn number(&self, file: &str) -> Option<u64> {
+        let text = fs::read_to_string(self.dir.join(file)).ok()?;
         text.trim().parse().ok()
     }
 

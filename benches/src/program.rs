@@ -4,6 +4,7 @@ use std::fs::OpenOptions;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill};
@@ -137,6 +138,23 @@ pub fn resident_bytes(id: u32) -> Result<(u64, u64)> {
     Ok((field("VmRSS:")?, field("VmHWM:")?))
 }
 
+/// The time of processors that a process has used, to a hundredth of a second.
+///
+/// # Errors
+/// The process is gone, or this is not Linux.
+pub fn cpu_time(id: u32) -> Result<Duration> {
+    /// The unit of the system's account, the same on every Linux.
+    const TICK: Duration = Duration::from_millis(10);
+    let path = format!("/proc/{id}/stat");
+    let stat = std::fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+    // Behind the name, which may hold anything: user time and system time are the 14th and 15th field.
+    let (_, fields) = stat.rsplit_once(')').context("a process without a name")?;
+    let times = fields.split_whitespace().skip(11).take(2);
+    let ticks: Vec<u32> = times.map(str::parse).collect::<Result<_, _>>()?;
+    ensure!(ticks.len() == 2, "no times in {path}");
+    Ok(TICK * (ticks[0] + ticks[1]))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -155,6 +173,7 @@ mod tests {
         let (now, most) = resident_bytes(first).unwrap();
         assert!(0 < now && now <= most, "{now} of {most} bytes");
         assert!(program.is_running());
+        assert!(cpu_time(first).unwrap() < Duration::from_secs(60));
         program.kill9().unwrap();
         assert!(!program.is_running());
         assert!(program.kill9().is_err());

@@ -42,6 +42,9 @@ pub struct Metrics {
     /// Client connections now.
     pub connections: Arc<AtomicUsize>,
     connections_gauge: IntGauge,
+    /// Bytes of small bodies that were taken in before an origin was asked, of requests that have not ended.
+    pub held_body_bytes: Arc<AtomicUsize>,
+    held_bodies_gauge: IntGauge,
     request_id_prefix: u32,
     request_ids: AtomicU64,
 }
@@ -131,6 +134,11 @@ impl Metrics {
         registry.register(Box::new(rate_limited.clone()))?;
         let connections_gauge = IntGauge::new("gateway_connections", "Client connections now")?;
         registry.register(Box::new(connections_gauge.clone()))?;
+        let held_bodies_gauge = IntGauge::new(
+            "gateway_held_body_bytes",
+            "Bytes of bodies taken in before an origin is asked",
+        )?;
+        registry.register(Box::new(held_bodies_gauge.clone()))?;
         Ok(Self {
             routes: RouteMetrics::new(&registry)?,
             observed: Observed::new(&registry)?,
@@ -142,6 +150,8 @@ impl Metrics {
             rate_limited,
             connections: Arc::default(),
             connections_gauge,
+            held_body_bytes: Arc::default(),
+            held_bodies_gauge,
             registry,
             request_id_prefix: getrandom::u32().unwrap_or_else(|_| std::process::id()),
             request_ids: AtomicU64::new(0),
@@ -183,9 +193,13 @@ impl Metrics {
     /// # Errors
     /// The encoder refuses.
     pub fn expose(&self) -> Result<String, prometheus::Error> {
-        let connections = self.connections.load(Ordering::Relaxed);
-        self.connections_gauge
-            .set(i64::try_from(connections).unwrap_or(i64::MAX));
+        for (gauge, count) in [
+            (&self.connections_gauge, &self.connections),
+            (&self.held_bodies_gauge, &self.held_body_bytes),
+        ] {
+            let count = count.load(Ordering::Relaxed);
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
         TextEncoder::new().encode_to_string(&self.registry.gather())
     }
 }

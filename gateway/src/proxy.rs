@@ -11,6 +11,7 @@ mod current;
 mod encoded;
 mod failure;
 mod framing;
+mod held;
 mod herd;
 mod interim;
 mod invalidate;

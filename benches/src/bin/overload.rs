@@ -36,6 +36,8 @@ const GOODPUT_MIN: f64 = 0.9;
 const SLOWER_MAX: f64 = 5.0;
 const REFUSED_WITHIN_MS: f64 = 50.0;
 const NORMAL_WITHIN: Duration = Duration::from_secs(5);
+/// What is normal: as long as without overload, but for the noise of this many times.
+const NORMAL_MAX: f64 = 2.0;
 
 #[derive(Parser)]
 struct Arguments {
@@ -83,7 +85,7 @@ fn main() -> Result<ExitCode> {
     let after = load(0.5 * capacity / 0.9, LEAD_OUT)?;
     let mut verdicts = Verdicts::default();
     judge(&unloaded, &loaded, capacity, overload, &mut verdicts);
-    judge_after(&after, &mut verdicts);
+    judge_after(&unloaded, &after, &mut verdicts);
     if let Some(dir) = &arguments.keep {
         let mut summary = format!("capacity {capacity:.0}/s of {nominal:.0}/s\n\n");
         for (name, outcomes) in [
@@ -183,7 +185,7 @@ fn judge(
     );
 }
 
-fn judge_after(after: &[Outcome], verdicts: &mut Verdicts) {
+fn judge_after(unloaded: &[Outcome], after: &[Outcome], verdicts: &mut Verdicts) {
     let last = after
         .iter()
         .filter(|one| !one.is_good())
@@ -196,5 +198,16 @@ fn judge_after(after: &[Outcome], verdicts: &mut Verdicts) {
             || "nothing failed after it".to_owned(),
             |last| format!("the last failure {:.2} s after it", last.as_secs_f64()),
         ),
+    );
+    let is_later = |one: &&Outcome| one.kind == 0 && one.due >= NORMAL_WITHIN;
+    let later = quantile(&ms_where(after, is_later), 0.99);
+    let before = quantile(&ms_where(unloaded, |one| one.kind == 0), 0.99);
+    let figure = |ms: Option<f64>| or_dash(ms.map(|ms| format!("{ms:.1}")));
+    verdicts.check(
+        format_args!("from then on at most {NORMAL_MAX} times as long as before it (p99)"),
+        later
+            .zip(before)
+            .is_some_and(|(later, before)| later <= NORMAL_MAX * before),
+        format_args!("{} ms, before it {} ms", figure(later), figure(before)),
     );
 }

@@ -277,6 +277,8 @@ pub struct Limits {
     pub target_bytes_max: ByteSize,
     /// Bytes of a request body at most.
     pub body_bytes_max: ByteSize,
+    /// Bytes at most, over all requests, of small bodies that are taken in before an origin is asked; zero takes in none.
+    pub body_memory: ByteSize,
     /// Bytes of an ignored body (GET, HEAD, PUT) that are drained at most.
     pub drain_bytes_max: ByteSize,
     /// How long a new connection may take to send its first header.
@@ -324,6 +326,7 @@ impl Default for Limits {
             header_bytes_max: ByteSize::kibibytes(16),
             target_bytes_max: ByteSize::kibibytes(8),
             body_bytes_max: ByteSize::mebibytes(8),
+            body_memory: ByteSize::mebibytes(16),
             drain_bytes_max: ByteSize::kibibytes(64),
             header_timeout: Duration::from_secs(10),
             read_timeout: Duration::from_secs(15),

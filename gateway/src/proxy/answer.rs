@@ -10,7 +10,7 @@ use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
 use pingora_cache::{CachePhase, HttpCache};
 
-use super::body::leave_body;
+use super::body::{announce_body, leave_body};
 use super::encoded::represent;
 use super::{Context, Gateway, X_REQUEST_ID, framing};
 use crate::error::Problem;
@@ -288,14 +288,7 @@ impl Gateway {
             None => drop(upstream.remove_header(&X_FORWARDED_HOST)),
         }
         upstream.insert_header(&X_REQUEST_ID, &ctx.request_id)?;
-        if matches!(session.req_header().method, Method::GET | Method::HEAD) {
-            // The body was drained; its framing must not announce one.
-            upstream.remove_header(&header::CONTENT_LENGTH);
-            upstream.remove_header(&header::TRANSFER_ENCODING);
-            if ctx.drained {
-                upstream.insert_header(header::CONTENT_LENGTH, 0)?; // else Pingora announces chunks
-            }
-        }
+        announce_body(session, upstream, ctx)?;
         // Also when the cache is passed by at the moment: an answer that turns out cacheable is kept after all.
         if let Some(key) = &ctx.key {
             // The host that is keyed: an answer that depends on another spelling, or on another host, would fit nobody else.

@@ -1,7 +1,8 @@
-//! The body of a request before an origin is asked: read and dropped, bounded, or left where it is.
+//! The body of a request before an origin is asked: read and dropped, taken in, bounded, or left where it is.
 
 use bytes::Bytes;
-use http::{Method, StatusCode, header};
+use http::{Method, StatusCode, Version, header};
+use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
 use tokio::time::Instant;
@@ -10,7 +11,7 @@ use super::{Context, Gateway, framing};
 use crate::error::Problem;
 use crate::guard::{self, BodyPace};
 
-/// An ignored body is bounded by what Pingora's buffer for a second attempt holds.
+/// What Pingora's buffer for a second attempt holds: the bound of what is read before an origin is asked.
 const REPLAY_BYTES_MAX: u64 = 64 * 1024;
 
 impl Gateway {
@@ -49,22 +50,24 @@ impl Gateway {
         }
         if !ignored {
             ctx.owes_body = !session.as_mut().is_body_empty();
-            return Ok(false);
+            return match declared {
+                Some(1..=REPLAY_BYTES_MAX) if ctx.owes_body => self.hold_body(session, ctx).await,
+                _ => Ok(false),
+            };
         }
         // What was read is put into this buffer, and request_body_filter replaces it by nothing: without it Pingora would
         // wait for an end of the body that has been read already.
         session.as_mut().enable_retry_buffering();
+        if !session.as_mut().is_body_empty() {
+            let_go_on(session).await?;
+        }
         let mut drained = 0;
         let mut pace = self.new_pace(session);
         loop {
             let piece = match read_in_time(session, pace.as_mut()).await {
                 Ok(Some(piece)) => piece,
                 Ok(None) => break,
-                Err(error) if *error.etype() == LATE => {
-                    let problem = Problem::of_status(StatusCode::REQUEST_TIMEOUT);
-                    return self.refuse(session, ctx, &problem, false).await;
-                }
-                Err(error) => return Err(error),
+                Err(error) => return self.refuse_unread(session, ctx, error).await,
             };
             drained += piece.len() as u64;
             if drained > bound {
@@ -85,9 +88,23 @@ impl Gateway {
 }
 
 impl Gateway {
+    /// Tells a client that its body came too slowly, or ends the request of one that has gone.
+    pub(super) async fn refuse_unread(
+        &self,
+        session: &mut Session,
+        ctx: &Context,
+        error: Box<Error>,
+    ) -> Result<bool> {
+        if *error.etype() != LATE {
+            return Err(error.into_down());
+        }
+        let problem = Problem::of_status(StatusCode::REQUEST_TIMEOUT);
+        self.refuse(session, ctx, &problem, false).await
+    }
+
     /// The pace of a body that is awaited from now on, where the connection's clock does not know of it: that of HTTP/2 knows
     /// its streams together.
-    fn new_pace(&self, session: &Session) -> Option<BodyPace> {
+    pub(super) fn new_pace(&self, session: &Session) -> Option<BodyPace> {
         let limits = &self.config.limits;
         let (rate, slack) = (limits.read_rate_min.0, limits.rate_slack);
         let is_http2 = session.as_ref().is_http2();
@@ -124,8 +141,49 @@ fn late() -> Box<Error> {
     Error::explain(LATE, "the body of the request came too slowly")
 }
 
+/// Lets a client send its body that waits for leave to (RFC 9110 section 10.1.1). Pingora writes no interim answers over HTTP/2.
+pub(super) async fn let_go_on(session: &mut Session) -> Result<()> {
+    let req = session.req_header();
+    let waits = req.version == Version::HTTP_11
+        && req
+            .headers
+            .get(header::EXPECT)
+            .is_some_and(|expected| expected.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    if !waits {
+        return Ok(());
+    }
+    // Pingora would have any answer before the end of the body close the connection.
+    let keepalive = session.as_ref().get_keepalive();
+    let written = session.as_mut().write_continue_response().await;
+    session.as_mut().set_keepalive(keepalive);
+    written.map_err(Error::into_down)
+}
+
+/// What an origin is told of a body that is here, or dropped.
+pub(super) fn announce_body(
+    session: &Session,
+    upstream: &mut RequestHeader,
+    ctx: &Context,
+) -> Result<()> {
+    if ctx.drained || ctx.held.is_some() {
+        upstream.remove_header(&header::EXPECT); // the client sends it already
+    }
+    if matches!(session.req_header().method, Method::GET | Method::HEAD) {
+        // The body was drained; its framing must not announce one.
+        upstream.remove_header(&header::CONTENT_LENGTH);
+        upstream.remove_header(&header::TRANSFER_ENCODING);
+        if ctx.drained {
+            upstream.insert_header(header::CONTENT_LENGTH, 0)?; // else Pingora announces chunks
+        }
+    }
+    Ok(())
+}
+
 /// The next piece of a body.
-async fn read_in_time(session: &mut Session, pace: Option<&mut BodyPace>) -> Result<Option<Bytes>> {
+pub(super) async fn read_in_time(
+    session: &mut Session,
+    pace: Option<&mut BodyPace>,
+) -> Result<Option<Bytes>> {
     let read = session.as_mut().read_request_body();
     let Some(pace) = pace else {
         return read.await;

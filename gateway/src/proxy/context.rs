@@ -9,6 +9,7 @@ use http::HeaderMap;
 use super::Gateway;
 use super::coherent::Standing;
 use super::encoded::Chosen;
+use super::held::Held;
 use super::refresh::Pinned;
 use super::storage::Fate;
 use crate::balance::{Lease, NodeId};
@@ -79,6 +80,8 @@ pub struct Context {
     pub(super) shed: bool,
     /// Bytes of the request body so far.
     pub(super) body_bytes: u64,
+    /// What was taken in of a body before an origin was chosen.
+    pub(super) held: Option<Held>,
     /// The client has not sent all of a body that goes to the origin.
     pub(super) owes_body: bool,
     /// How fast it comes, once it does, where the connection's own clock does not know.
@@ -121,6 +124,7 @@ impl Context {
             age_sent: None,
             shed: false,
             body_bytes: 0,
+            held: None,
             owes_body: false,
             body_pace: None,
             standing: Standing::default(),

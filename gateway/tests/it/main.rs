@@ -21,6 +21,7 @@ mod failure;
 mod forwarded;
 mod guard;
 mod headers;
+mod held;
 mod hit_miss;
 mod hot;
 mod hung;

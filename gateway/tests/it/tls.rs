@@ -8,8 +8,8 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty};
-use hyper::body::Frame;
+use http_body_util::{BodyExt, Empty, Full};
+use hyper::body::{Frame, SizeHint};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -36,19 +36,25 @@ struct Encrypted {
     certificate: CertificateDer<'static>,
 }
 
-/// A body of which a byte comes at each tick, or only one.
-struct Unfinished(Option<tokio::time::Interval>, bool);
+/// A body of which a byte comes at each tick, or only one; whether one has come; and the length that is announced.
+struct Unfinished(Option<tokio::time::Interval>, bool, Option<u64>);
 
 impl Unfinished {
     fn stopped() -> Self {
-        Self(None, false)
+        Self(None, false, None)
     }
 
     fn dripping() -> Self {
         Self(
             Some(tokio::time::interval(Duration::from_millis(50))),
             false,
+            None,
         )
+    }
+
+    fn announced(mut self, length: u64) -> Self {
+        self.2 = Some(length);
+        self
     }
 }
 
@@ -70,6 +76,10 @@ impl hyper::body::Body for Unfinished {
             None if has_begun => Poll::Pending,
             None => piece(),
         }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.2.map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }
 
@@ -162,8 +172,14 @@ impl Encrypted {
         )
     }
 
-    /// The status that a request over HTTP/2 gets whose body begins and does not end.
-    async fn status_of_unfinished(&self, method: &str, body: Unfinished) -> u16 {
+    /// The status that a request over HTTP/2 gets with this body.
+    async fn status_with<B>(&self, method: &str, body: B) -> u16
+    where
+        B: hyper::body::Body<Data = Bytes, Error = std::convert::Infallible>
+            + Send
+            + Unpin
+            + 'static,
+    {
         let stream = self.connect(&self.certificate, &["h2"]).await;
         let stream = TokioIo::new(stream.expect("a connection"));
         let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await;
@@ -337,7 +353,7 @@ async fn a_body_over_http2_that_stops_or_drips_is_told_so_and_not_held_against_i
     let rates = "[limits]\nread_rate_min = \"1KiB\"\nrate_slack = \"300ms\"\n";
     let site = Encrypted::start(&origin, rates).await;
     for body in [Unfinished::stopped(), Unfinished::dripping()] {
-        assert_eq!(site.status_of_unfinished("GET", body).await, 408);
+        assert_eq!(site.status_with("GET", body).await, 408);
     }
     assert_eq!(
         origin.count(),
@@ -345,12 +361,12 @@ async fn a_body_over_http2_that_stops_or_drips_is_told_so_and_not_held_against_i
         "a read is not begun before its body has come"
     );
     let dripping = Unfinished::dripping();
-    assert_eq!(site.status_of_unfinished("POST", dripping).await, 408);
+    assert_eq!(site.status_with("POST", dripping).await, 408);
     let hasty = format!("{rates}[upstream]\nread_timeout = \"400ms\"\n");
     let hasty = Encrypted::start(&origin, &hasty).await;
     for _ in 0..4 {
         let stopped = Unfinished::stopped();
-        assert_eq!(hasty.status_of_unfinished("POST", stopped).await, 408);
+        assert_eq!(hasty.status_with("POST", stopped).await, 408);
     }
     for gateway in [&site.gateway, &hasty.gateway] {
         let status = gateway.status().await;
@@ -365,6 +381,25 @@ async fn a_body_over_http2_that_stops_or_drips_is_told_so_and_not_held_against_i
         })
         .await;
     }
+}
+
+#[tokio::test]
+async fn a_small_body_over_http2_is_taken_in_before_an_origin_is_asked() {
+    let origin = FakeOrigin::start(|_| Reply::fresh("page")).await;
+    let rates = "[limits]\nread_rate_min = \"1KiB\"\nrate_slack = \"300ms\"\n";
+    let site = Encrypted::start(&origin, rates).await;
+    for body in [Unfinished::stopped(), Unfinished::dripping()] {
+        assert_eq!(site.status_with("POST", body.announced(1024)).await, 408);
+    }
+    assert_eq!(origin.count(), 0);
+    for length in [1, 1024, 64 * 1024, 100_000] {
+        let body: Bytes = (0..=250).cycle().take(length).collect();
+        let status = site.status_with("POST", Full::new(body.clone())).await;
+        assert_eq!(status, 200, "{length}");
+        let received = origin.last();
+        assert!(received.whole && received.body == body, "{length}");
+    }
+    assert_eq!(origin.count(), 4);
 }
 
 /// A frame of HTTP/2 (RFC 9113 section 4.1).
