@@ -40,7 +40,7 @@ use crate::reload::{ReloadService, Reloader, Source};
 use crate::site::Site;
 use crate::store::{Limits, Store};
 use crate::tls::{self, Certificate};
-use crate::upgrade::{DRAIN_MAX, Drain, ListenerKeeper, Meeting, Signals, Upgrader};
+use crate::upgrade::{DRAIN_MAX, Drain, Inheritance, ListenerKeeper, Meeting, Signals, Upgrader};
 use follow::Shared;
 
 /// How the process was started, beyond its settings.
@@ -104,6 +104,12 @@ pub fn run(config: Config, start: Start) -> Result<Infallible> {
         }
         _ => None,
     };
+    if let Some(meeting) = &start.handover {
+        let current = Arc::clone(&parts.current);
+        let inheritance = Inheritance::open(&meeting.written(), current)
+            .context("the socket of the process of before")?;
+        server.add_service(background_service("inheritance", inheritance));
+    }
     // Everything that can fail has been done: a process that is replaced hands over now.
     server.bootstrap();
     let public: Vec<_> = public

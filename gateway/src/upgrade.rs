@@ -4,6 +4,8 @@
 //! hand-over socket and the operators' as its standard input, so none is ever closed and no connection is refused. If it is
 //! not ready in time it is ended, and this one goes on as before.
 
+mod written;
+
 use std::ffi::OsString;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
@@ -24,10 +26,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+pub use written::{Inheritance, Written};
+
 use crate::access_log::AccessLog;
 use crate::notify::Notifier;
 use crate::purge::Scope;
 use crate::store::Store;
+use written::Heir;
 
 /// The new process has this long to be ready.
 const READY_TIMEOUT: Duration = Duration::from_secs(20);
@@ -53,6 +58,11 @@ impl Meeting {
     /// Where the new process takes the public listeners.
     pub fn listeners(&self) -> PathBuf {
         self.0.join("listeners")
+    }
+
+    /// Where the new process hears what is written through the old one.
+    pub fn written(&self) -> PathBuf {
+        self.0.join("written")
     }
 
     /// Where it tells that it is ready.
@@ -81,12 +91,22 @@ impl Drop for Directory {
 /// Whether a new process may answer by now. What is kept here is then nobody's any more: of what is written through the new
 /// process this one does not hear.
 #[derive(Debug, Default)]
-pub struct HandOver(AtomicBool);
+pub struct HandOver {
+    has_begun: AtomicBool,
+    heir: Heir,
+}
 
 impl HandOver {
     /// Whether it has begun, and has not failed.
     pub fn has_begun(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        self.has_begun.load(Ordering::Acquire)
+    }
+
+    /// Tells the new process, if there is one, what a write made old; returns when it is gone there, or after two seconds.
+    pub async fn tell(&self, written: &Written) {
+        if self.has_begun() {
+            self.heir.tell(written).await;
+        }
     }
 }
 
@@ -142,7 +162,8 @@ impl Upgrader {
             if let Some(store) = self.store.get() {
                 store.purge(&[Scope::All]);
             }
-            self.handover.0.store(false, Ordering::Release);
+            self.handover.heir.forget();
+            self.handover.has_begun.store(false, Ordering::Release);
         }
         self.is_paused.send_replace(false);
     }
@@ -213,7 +234,10 @@ impl Upgrader {
         // From here on operators' calls wait for the process that they are meant for.
         self.is_paused.send_replace(true);
         // And no hit is given: the new one may take a write as soon as it has the listeners.
-        self.handover.0.store(true, Ordering::Release);
+        if let Err(error) = self.handover.heir.connect(&meeting.written()) {
+            tracing::warn!(%error, "the new process will not be told of writes that end here");
+        }
+        self.handover.has_begun.store(true, Ordering::Release);
         let listeners = self
             .listeners
             .get()

@@ -7,12 +7,13 @@ use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 
 use super::{Context, Gateway};
-use crate::coherence::Token;
+use crate::coherence::{Moment, Token};
 use crate::policy::key::Key;
 use crate::policy::route::Target;
 use crate::policy::{groups, reference};
 use crate::purge::{Cause, Mode, Scope, Sequence};
 use crate::store::Order;
+use crate::upgrade::Written;
 
 impl Gateway {
     /// After a write whose answer never came: it may have been carried out, so what is kept of its target goes. Which groups
@@ -69,7 +70,37 @@ impl Gateway {
                 self.invalidate(&[Scope::All]).await;
             }
         }
+        if self.handover.has_begun() {
+            let written = Written {
+                host: host.into_owned(),
+                keys: keys.iter().map(|key| key.as_bytes().to_vec()).collect(),
+                groups: invalidated.ok(),
+                token: token.as_ref().map(ToString::to_string),
+            };
+            self.handover.tell(&written).await;
+        }
         self.settle(token, names_groups).await;
+    }
+
+    /// Takes out what a write changed that ended in the process which this one replaces, as if it had ended here.
+    pub(crate) async fn inherit(&self, written: Written) {
+        let token: Option<Token> = written.token.and_then(|token| token.parse().ok());
+        let names_groups = written
+            .groups
+            .as_ref()
+            .is_none_or(|groups| !groups.is_empty());
+        if let Some(coherence) = &self.coherence {
+            coherence.begin_write(token.as_ref(), names_groups, Moment::now());
+        }
+        let keys = written.keys.iter().filter_map(|key| Key::from_bytes(key));
+        let keys: Vec<Key> = keys.collect();
+        match &written.groups {
+            Some(groups) => {
+                let at = (written.host.as_str(), keys.as_slice());
+                self.invalidate_written(at, groups, token.as_ref()).await;
+            }
+            None => self.invalidate(&[Scope::All]).await,
+        }
     }
 
     /// Takes out what a write changed, but for groups that the stream has told already.

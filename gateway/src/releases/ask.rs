@@ -14,7 +14,7 @@ use crate::balance::Place;
 use crate::config;
 use crate::policy::groups::{self, TagLimits};
 
-/// What is asked of a private listener where no path for health is set: every answer there names the build.
+/// What is asked of a private listener whose health is a connection: every answer there names the build.
 const PRIVATE_PATH: &str = "/healthz";
 /// Bytes of an answer at most: what it says is in its header.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
@@ -23,15 +23,21 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024;
 pub(super) struct Asker {
     http: Client<HttpConnector, Empty<Bytes>>,
     path: Option<String>,
+    private_path: String,
     timeout: Duration,
 }
 
 impl Asker {
-    /// Asks for the path of the health checks, if they have one, and gives up as they do.
+    /// Asks for the paths of the health checks, if they have one, and gives up as they do.
     pub(super) fn new(health: &config::Health) -> Self {
         Self {
             http: Client::builder(TokioExecutor::new()).build_http(),
             path: health.path.clone(),
+            private_path: health
+                .private_path
+                .as_ref()
+                .or(health.path.as_ref())
+                .map_or_else(|| PRIVATE_PATH.to_owned(), Clone::clone),
             timeout: health.timeout,
         }
     }
@@ -39,10 +45,10 @@ impl Asker {
     /// The groups that the answer of an origin names. `None` if it has neither a private listener nor a path to ask for, and
     /// if it gave no answer that can be read.
     pub(super) async fn groups(&self, place: &Place) -> Option<Vec<Box<str>>> {
-        let path = match &self.path {
-            Some(path) => path,
-            None if place.check_at != place.address => PRIVATE_PATH,
-            None => return None,
+        let path = if place.checks_private {
+            &self.private_path
+        } else {
+            self.path.as_ref()?
         };
         let answer = tokio::time::timeout(self.timeout, self.ask(place, path));
         answer.await.ok()?

@@ -112,6 +112,40 @@ async fn a_request_that_has_begun_is_answered_by_the_process_of_before() {
 }
 
 #[tokio::test]
+async fn a_write_that_ends_in_the_process_of_before_takes_out_what_the_new_one_keeps() {
+    let gate = Gate::closed();
+    let held = gate.clone();
+    let origin = FakeOrigin::start(move |received| match received.method.as_str() {
+        "POST" => Reply::new(200, "written")
+            .header("Cache-Group-Invalidation", "\"g\"")
+            .held(&held),
+        _ => Reply::fresh("page").header("Cache-Groups", "\"g\""),
+    })
+    .await;
+    let gateway = Gateway::with(&[&origin], "[limits]\nshutdown_grace = \"20s\"\n").await;
+    let client = gateway.client();
+    let write = tokio::spawn(async move { client.post("/target", "{}").await });
+    gate.reached(1).await;
+    let answer = gateway.call(Request::new("POST", "/upgrade")).await;
+    assert_eq!(answer.status, 200, "{answer:#?}");
+    let new = answer.json()["pid"].to_string();
+    for target in ["/grouped", "/target"] {
+        client.get(target).await;
+        assert!(
+            client.get(target).await.is_hit(),
+            "the new process keeps it"
+        );
+    }
+    gate.open();
+    let written = write.await.expect("an answer");
+    let reads = [client.get("/grouped").await, client.get("/target").await];
+    let killed = Command::new("kill").arg(new).status();
+    assert!(killed.expect("the kill program").success());
+    assert_eq!(written.text(), "written");
+    assert!(reads.iter().all(|read| !read.is_hit()), "{reads:#?}");
+}
+
+#[tokio::test]
 async fn the_process_of_before_gives_no_hits_once_the_new_one_may_take_writes() {
     let written = Arc::<AtomicU64>::default();
     let state = Arc::clone(&written);
