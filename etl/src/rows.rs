@@ -10,7 +10,7 @@ use crate::{
     ids::{IdSet, Ids},
     layout::Layout,
     progress::Step,
-    reject::{Reason, RejectCount, RejectFile, Repair},
+    reject::{Fault, Reason, Reject, RejectCount, RejectFile, Repair},
     report::Tally,
     tables::Row,
 };
@@ -97,7 +97,7 @@ pub fn read_file(
             };
             match (table.read)(&mut row) {
                 Ok(encoded) => Ok((encoded, row.repairs)),
-                Err(reason) => Err(named(reason, fields.get(0), &state.live)),
+                Err(fault) => Err(named(fault, fields.get(0), &state.live)),
             }
         });
         match read {
@@ -110,13 +110,13 @@ pub fn read_file(
                 }
                 flow = sink.take()?;
             }
-            Err(reason) => {
-                tally.reject(reason);
-                let line = raw.position.line;
+            Err(fault) => {
+                tally.reject(fault.reason);
+                let reject = Reject::new(&name, raw.position, fault, table.header);
                 if let Some(rejects) = &mut state.rejects {
-                    rejects.write(&name, raw.position, reason, raw.raw)?;
+                    rejects.write(&reject, raw.raw)?;
                 }
-                state.rejected.add(&name, line, reason)?;
+                state.rejected.add(&reject)?;
             }
         }
         if flow.is_break() {
@@ -138,13 +138,14 @@ pub fn read_file(
 }
 
 /// A repeated id has a reason of its own if it is a live row that has it.
-fn named(reason: Reason, id: &[u8], live: &IdSet) -> Reason {
+fn named(fault: Fault, id: &[u8], live: &IdSet) -> Fault {
     let is_live = || field::id(id).is_ok_and(|id| live.contains(id));
-    if reason == Reason::DuplicateId && is_live() {
+    let reason = if fault.reason == Reason::DuplicateId && is_live() {
         Reason::LiveId
     } else {
-        reason
-    }
+        fault.reason
+    };
+    Fault { reason, ..fault }
 }
 
 #[cfg(test)]

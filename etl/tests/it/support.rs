@@ -248,7 +248,7 @@ impl Case {
             ..options(dir.path())
         };
         let report = load::run(&shop.url, &options).await.unwrap();
-        let header = b"file,line,byte_offset,reason,raw\n".to_vec();
+        let header = b"file,line,byte_offset,column,reason,raw\n".to_vec();
         let expected_rejects = fs::read(data(case).join("rejects.csv")).unwrap_or(header);
         Self {
             shop,
