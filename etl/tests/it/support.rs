@@ -97,6 +97,15 @@ impl Shop {
         }
     }
 
+    /// A database that is there already, in another cluster than all others.
+    pub(crate) fn at(url: String) -> Self {
+        Self {
+            name: String::new(),
+            url,
+            is_apart: true,
+        }
+    }
+
     /// The database, for the origin's role.
     pub(crate) fn app_url(&self) -> String {
         TestCluster::shared().app_url(&self.name)
