@@ -177,6 +177,12 @@ pub struct LoadReport {
     pub missing: Vec<String>,
     /// The steps, in order.
     pub phases: Vec<Phase>,
+    /// When Postgres had acknowledged that the rows are in place: readers find them from then on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub swapped_at: Option<DateTime<Utc>>,
+    /// When the last of the gateways had answered; changes are let in after that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub purged_at: Option<DateTime<Utc>>,
     /// The gateways that were emptied after the load.
     #[serde(default)]
     pub purges: Vec<Purge>,
