@@ -301,6 +301,7 @@ async fn copy_file(
     let report = FileReport {
         table: table.name.to_owned(),
         counts,
+        first_rejected: outcome.first_rejected,
         out_of_order: outcome.out_of_order,
         rewritten: false,
         bytes: outcome.bytes,

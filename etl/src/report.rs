@@ -129,6 +129,9 @@ pub struct FileReport {
     /// Its rows.
     #[serde(flatten)]
     pub counts: FileCounts,
+    /// The first row that was refused for each reason and column: `skus.csv:9: column quantity: bad_integer`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub first_rejected: Vec<String>,
     /// Loaded rows that came pages behind the last of those they are read with.
     #[serde(default)]
     pub out_of_order: u64,
@@ -294,6 +297,9 @@ impl LoadReport {
             if !names.is_empty() {
                 notes.push_str(&format!("{what}: {}\n", names.join(", ")));
             }
+        }
+        for place in self.files.values().flat_map(|file| &file.first_rejected) {
+            notes.push_str(&format!("first of its kind: {place}\n"));
         }
         for (name, file) in self.files.iter().filter(|(_, file)| file.rewritten) {
             notes.push_str(&format!(

@@ -1,6 +1,6 @@
 //! One pass over a file: each row is encoded for a sink, or counted and written down as refused.
 
-use std::{ops::ControlFlow, sync::atomic::Ordering};
+use std::{collections::BTreeMap, ops::ControlFlow, sync::atomic::Ordering};
 
 use crate::{
     copy::Encoder,
@@ -52,6 +52,8 @@ pub struct FileOutcome {
     pub state: State,
     /// Its rows.
     pub tally: Tally,
+    /// The first row that was refused for each reason and column, as people are told of it.
+    pub first_rejected: Vec<String>,
     /// The largest id that was encoded; 0 if none was.
     pub largest_id: i32,
     /// Rows that lie apart from those that they are read with.
@@ -77,6 +79,7 @@ pub fn read_file(
     let mut reader = file.open().map_err(unreadable)?;
     let taken = reader.source().taken();
     let mut tally = Tally::default();
+    let mut first_rejected = BTreeMap::new();
     let mut largest_id = 0;
     let mut layout = Layout::default();
     let mut mended = [Vec::new(), Vec::new()];
@@ -117,6 +120,10 @@ pub fn read_file(
                     rejects.write(&reject, raw.raw)?;
                 }
                 state.rejected.add(&reject)?;
+                let kind = (fault.reason as usize, fault.column);
+                first_rejected
+                    .entry(kind)
+                    .or_insert_with(|| reject.to_string());
             }
         }
         if flow.is_break() {
@@ -130,6 +137,7 @@ pub fn read_file(
     Ok(FileOutcome {
         state,
         tally,
+        first_rejected: first_rejected.into_values().collect(),
         largest_id,
         out_of_order: layout.out_of_order(),
         bytes: reader.bytes_read(),

@@ -10,9 +10,9 @@ use super::{Position, Reject};
 use crate::error::{self, Error, Result};
 
 /// The first line of a file of refused rows.
-pub const HEADER: &[u8] = b"file,line,byte_offset,column,reason,raw";
+pub const HEADER: &[u8] = b"file,line,byte_offset,reason,raw";
 
-/// Writes refused rows as CSV: `file,line,byte_offset,column,reason,raw`.
+/// Writes refused rows as CSV: `file,line,byte_offset,reason,raw`.
 ///
 /// `raw` is the row exactly as it was, invalid UTF-8 and all, without its line end: putting the raw
 /// texts one under the other gives a file that can be mended and loaded.
@@ -65,11 +65,11 @@ impl RejectFile {
         let Reject {
             file,
             at: Position { line, byte_offset },
-            column,
             reason,
+            column: _, // not in the format; told in messages and the report
         } = reject;
         let code = reason.code();
-        write!(self.out, "{file},{line},{byte_offset},{column},{code},\"")?;
+        write!(self.out, "{file},{line},{byte_offset},{code},\"")?;
         for (index, part) in raw.split(|byte| *byte == b'"').enumerate() {
             if index > 0 {
                 self.out.write_all(b"\"\"")?;
@@ -101,7 +101,8 @@ mod tests {
         };
         file.write(&reject, b"1,\"a\xff\"").unwrap();
         file.flush().unwrap();
-        let expected = b"file,line,byte_offset,column,reason,raw\nphotos.csv,7,99,url,bad_url,\"1,\"\"a\xff\"\"\"\n";
+        let expected =
+            b"file,line,byte_offset,reason,raw\nphotos.csv,7,99,bad_url,\"1,\"\"a\xff\"\"\"\n";
         assert_eq!(std::fs::read(&path).unwrap(), expected);
     }
 }

@@ -274,7 +274,7 @@ async fn a_run_that_fails_leaves_nothing_of_an_earlier_run_in_its_files() {
     assert_eq!(load().status.code(), Some(3));
     assert_eq!(
         fs::read_to_string(&rejects).unwrap(),
-        "file,line,byte_offset,column,reason,raw\n"
+        "file,line,byte_offset,reason,raw\n"
     );
     let report: serde_json::Value = serde_json::from_slice(&fs::read(report).unwrap()).unwrap();
     assert_eq!(report["exit_code"], 3);

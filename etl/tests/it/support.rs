@@ -1,7 +1,7 @@
 //! A database of its own for each test, and the hand-written cases.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
     sync::OnceLock,
@@ -238,7 +238,7 @@ pub(crate) fn collect(case: &str, base: &[&str], to: &Path) -> Vec<String> {
     for entry in fs::read_dir(data(case)).unwrap() {
         let entry = entry.unwrap();
         let name = entry.file_name().into_string().unwrap();
-        if name != "rejects.csv" {
+        if !["rejects.csv", "first_rejected.txt"].contains(&name.as_str()) {
             fs::copy(entry.path(), to.join(&name)).unwrap();
             own_files.push(name);
         }
@@ -257,8 +257,14 @@ impl Case {
             ..options(dir.path())
         };
         let report = load::run(&shop.url, &options).await.unwrap();
-        let header = b"file,line,byte_offset,column,reason,raw\n".to_vec();
+        let header = b"file,line,byte_offset,reason,raw\n".to_vec();
         let expected_rejects = fs::read(data(case).join("rejects.csv")).unwrap_or(header);
+        let expected = fs::read_to_string(data(case).join("first_rejected.txt"));
+        let expected = expected.unwrap_or_default();
+        let files = report.files.values();
+        let first: BTreeSet<_> = files.flat_map(|file| &file.first_rejected).collect();
+        let lines: BTreeSet<_> = expected.lines().map(str::to_owned).collect();
+        assert_eq!(first, lines.iter().collect(), "{case}");
         Self {
             shop,
             report,
