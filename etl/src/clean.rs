@@ -142,6 +142,7 @@ fn clean_file(
         table: table.name.to_owned(),
         rows_per_second: per_second(counts.rows, seconds),
         counts,
+        first_rejected: outcome.first_rejected,
         out_of_order: outcome.out_of_order,
         rewritten: false,
         bytes: outcome.bytes,

@@ -336,7 +336,7 @@ mod tests {
                 panic!("{header}")
             };
             assert!(
-                problems[0].starts_with("styles.csv: bad_header: "),
+                problems[0].starts_with("styles.csv:1: ") && problems[0].contains("bad_header: "),
                 "{problems:?}"
             );
         }
@@ -346,9 +346,20 @@ mod tests {
     fn the_first_column_that_differs_is_named() {
         let problem = |header: &[u8]| problem_of(&[header, b"\n"].concat());
         let other = problem(b"id,name,product_id,sale_price,original_price,default_style");
+        assert!(
+            other.starts_with("styles.csv:1: column productId: bad_header: "),
+            "{other}"
+        );
         assert!(other.ends_with(": column 2 is not productId"), "{other}");
         let fewer = problem(b"id,productId,name");
+        assert!(
+            fewer.starts_with("styles.csv:1: column sale_price: bad_header: "),
+            "{fewer}"
+        );
         assert!(fewer.ends_with(": it has 3 columns, not 6"), "{fewer}");
+        let more = problem(b"id,productId,name,sale_price,original_price,default_style,x");
+        assert!(more.starts_with("styles.csv:1: bad_header: "), "{more}");
+        assert!(more.ends_with(": it has 7 columns, not 6"), "{more}");
     }
 
     /// The one problem of a styles file that holds these bytes.
@@ -403,7 +414,7 @@ mod tests {
         assert_eq!(error.exit_code(), 3);
         for problem in [
             "product.csv: a directory",
-            "styles.csv: bad_header",
+            "styles.csv:1: column id: bad_header: ",
             "cart.csv: a directory",
         ] {
             assert!(error.to_string().contains(problem), "{error}");

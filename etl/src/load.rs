@@ -128,10 +128,12 @@ impl Run<'_> {
     /// The rows are in place, and nothing can make a failure of it any more: purges the gateways of what
     /// was before, then lets changes in again.
     pub(crate) async fn in_place(&mut self, order: &Order) {
+        self.report.swapped_at = Some(Utc::now());
         if let Some(gateways) = &self.options.gateways
             && !order.is_empty()
         {
             self.report.purges = gateways.purge(order).await;
+            self.report.purged_at = Some(Utc::now());
         }
         if let Err(error) = writes::release(&mut self.conn).await {
             tracing::warn!("{error}");
@@ -299,6 +301,7 @@ async fn copy_file(
     let report = FileReport {
         table: table.name.to_owned(),
         counts,
+        first_rejected: outcome.first_rejected,
         out_of_order: outcome.out_of_order,
         rewritten: false,
         bytes: outcome.bytes,

@@ -1,9 +1,9 @@
 //! Reads rows from dirty CSV, byte by byte and never more than a bounded number of them.
 //!
 //! It never fails on what a file contains: every byte after the header belongs to exactly one row,
-//! a blank line, or a line end, and every row is either a list of fields or a [`Reason`] to refuse
-//! it. Fields are slices of the read buffer; only those that hold escapes or zero bytes are copied,
-//! into a buffer that is used again.
+//! a blank line, or a line end, and every row is either a list of fields or a [`Fault`] for which to
+//! refuse it. Fields are slices of the read buffer; only those that hold escapes or zero bytes are
+//! copied, into a buffer that is used again.
 
 mod scan;
 
@@ -11,7 +11,7 @@ use std::io::{self, Read};
 
 use memchr::{memchr, memchr_iter};
 
-use crate::reject::{Position, Reason, Repair, Repairs};
+use crate::reject::{Fault, Position, Reason, Repair, Repairs};
 use scan::{Outcome, Shape, Span};
 
 /// The longest quoted field, in bytes between its quotes. A missing quote swallows at most this
@@ -46,7 +46,7 @@ pub struct RawRow<'a> {
     /// What was repaired to tell its fields apart.
     pub repairs: Repairs,
     /// Its fields.
-    pub fields: Result<Fields<'a>, Reason>,
+    pub fields: Result<Fields<'a>, Fault>,
 }
 
 /// The fields of a row: valid UTF-8, without quotes, escapes, zero bytes and spaces round them.
@@ -112,7 +112,7 @@ struct Found {
     /// Bytes of the row itself.
     content: usize,
     repairs: Repairs,
-    outcome: Result<Source, Reason>,
+    outcome: Result<Source, Fault>,
 }
 
 /// Where the spans of a row point.
@@ -282,16 +282,18 @@ impl<R: Read> Reader<R> {
                     });
                 }
                 Outcome::Incomplete if rest.len() < ROW_BYTES_MAX => self.fill()?,
-                Outcome::Incomplete => return self.refuse_line(Reason::RowTooLong),
-                Outcome::BadQuote => return self.refuse_line(Reason::BadQuote),
-                Outcome::TooManyColumns => return self.refuse_line(Reason::ColumnCount),
+                Outcome::Incomplete => return self.refuse_line(Reason::RowTooLong.into()),
+                Outcome::BadQuote => {
+                    return self.refuse_line(Reason::BadQuote.at(self.spans.len()));
+                }
+                Outcome::TooManyColumns => return self.refuse_line(Reason::ColumnCount.into()),
             }
         }
     }
 
     /// A row that is one line, with a quote added if one is missing.
     fn find_line(&mut self) -> io::Result<Found> {
-        let mut found = self.refuse_line(Reason::RowTooLong)?;
+        let mut found = self.refuse_line(Reason::RowTooLong.into())?;
         if self.in_long_row {
             return Ok(found);
         }
@@ -320,14 +322,14 @@ impl<R: Read> Reader<R> {
                 }
                 Ok(source)
             }
-            Outcome::TooManyColumns => Err(Reason::ColumnCount),
-            Outcome::Incomplete | Outcome::BadQuote => Err(Reason::BadQuote),
+            Outcome::TooManyColumns => Err(Reason::ColumnCount.into()),
+            Outcome::Incomplete | Outcome::BadQuote => Err(Reason::BadQuote.at(self.spans.len())),
         };
         Ok(found)
     }
 
     /// The line that begins here, refused.
-    fn refuse_line(&mut self, reason: Reason) -> io::Result<Found> {
+    fn refuse_line(&mut self, fault: Fault) -> io::Result<Found> {
         let mut searched = 0;
         loop {
             let rest = &self.buf[self.start..self.end];
@@ -352,16 +354,21 @@ impl<R: Read> Reader<R> {
                 consumed,
                 content,
                 repairs,
-                outcome: Err(reason),
+                outcome: Err(fault),
             });
         }
     }
 
     /// Checks that the row is UTF-8 and copies those of its fields that hold escapes or zero bytes.
-    fn finish_fields(&mut self, source: Source, found: &mut Found) -> Result<Source, Reason> {
+    fn finish_fields(&mut self, source: Source, found: &mut Found) -> Result<Source, Fault> {
         let raw = &self.buf[self.start..self.start + found.content];
-        if std::str::from_utf8(raw).is_err() {
-            return Err(Reason::InvalidUtf8);
+        if let Err(error) = std::str::from_utf8(raw) {
+            // What was mended differs from the row at its end only.
+            let mut ends = self.spans.iter().map(|span| span.end);
+            return Err(match ends.position(|end| error.valid_up_to() < end) {
+                Some(column) => Reason::InvalidUtf8.at(column),
+                None => Reason::InvalidUtf8.into(),
+            });
         }
         let has_nul = memchr(0, raw).is_some();
         if has_nul {

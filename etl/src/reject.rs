@@ -1,17 +1,13 @@
 //! What can be wrong with a row: repairs that are made, reasons for which it is refused, and the
 //! file of refused rows.
 
+mod file;
 mod limit;
 
+pub use file::{HEADER, RejectFile};
 pub use limit::{RejectCount, RejectLimit};
 
-use std::{
-    fs::File,
-    io::{self, BufWriter, Write as _},
-    path::{Path, PathBuf},
-};
-
-use crate::error::{self, Error, Result};
+use std::fmt;
 
 /// A repair that was made to a row that is loaded. A row counts once under each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -191,74 +187,69 @@ pub struct Position {
     pub byte_offset: u64,
 }
 
-/// The first line of a file of refused rows.
-pub const HEADER: &[u8] = b"file,line,byte_offset,reason,raw";
-
-/// Writes refused rows as CSV: `file,line,byte_offset,reason,raw`.
-///
-/// `raw` is the row exactly as it was, invalid UTF-8 and all, without its line end: putting the raw
-/// texts one under the other gives a file that can be mended and loaded.
-#[derive(Debug)]
-pub struct RejectFile {
-    path: PathBuf,
-    out: BufWriter<File>,
+/// What is wrong with a row, and with which of its fields.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fault {
+    /// What it is.
+    pub reason: Reason,
+    /// The field, from 0; `None` if the row as a whole is at fault.
+    pub column: Option<u8>,
 }
 
-impl RejectFile {
-    /// Creates the file, or empties it, and writes its header.
-    ///
-    /// # Errors
-    /// If it cannot be written.
-    pub fn create(path: &Path) -> Result<Self> {
-        let create = || {
-            let mut out = BufWriter::new(File::create(path)?);
-            out.write_all(HEADER)?;
-            out.write_all(b"\n")?;
-            Ok(Self {
-                path: path.to_owned(),
-                out,
-            })
-        };
-        create().map_err(error::file(path))
-    }
-
-    /// Writes one refused row.
-    ///
-    /// # Errors
-    /// If it cannot be written.
-    pub fn write(&mut self, file: &str, at: Position, reason: Reason, raw: &[u8]) -> Result<()> {
-        self.write_row(file, at, reason, raw)
-            .map_err(|source| self.error(source))
-    }
-
-    /// Writes what is still held back.
-    ///
-    /// # Errors
-    /// If it cannot be written.
-    pub fn flush(&mut self) -> Result<()> {
-        self.out.flush().map_err(|source| self.error(source))
-    }
-
-    fn error(&self, source: io::Error) -> Error {
-        error::file(&self.path)(source)
-    }
-
-    fn write_row(
-        &mut self,
-        file: &str,
-        at: Position,
-        reason: Reason,
-        raw: &[u8],
-    ) -> io::Result<()> {
-        let Position { line, byte_offset } = at;
-        write!(self.out, "{file},{line},{byte_offset},{},\"", reason.code())?;
-        for (index, part) in raw.split(|byte| *byte == b'"').enumerate() {
-            if index > 0 {
-                self.out.write_all(b"\"\"")?;
-            }
-            self.out.write_all(part)?;
+impl Reason {
+    /// Found in a field, counted from 0.
+    #[must_use]
+    pub fn at(self, column: usize) -> Fault {
+        Fault {
+            reason: self,
+            column: u8::try_from(column).ok(),
         }
-        self.out.write_all(b"\"\n")
+    }
+}
+
+impl From<Reason> for Fault {
+    fn from(reason: Reason) -> Self {
+        Self {
+            reason,
+            column: None,
+        }
+    }
+}
+
+/// A refused row, as people are told of it: `skus.csv:7: column quantity: bad_integer`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reject<'a> {
+    /// The name of its file.
+    pub file: &'a str,
+    /// Where it stands there.
+    pub at: Position,
+    /// The name of the field that is at fault; empty if the row as a whole is.
+    pub column: &'a str,
+    /// What is wrong with it.
+    pub reason: Reason,
+}
+
+impl<'a> Reject<'a> {
+    /// A row with this fault, of a file with these columns.
+    #[must_use]
+    pub fn new(file: &'a str, at: Position, fault: Fault, header: &[&'a str]) -> Self {
+        let column = fault.column.and_then(|at| header.get(usize::from(at)));
+        Self {
+            file,
+            at,
+            column: column.copied().unwrap_or_default(),
+            reason: fault.reason,
+        }
+    }
+}
+
+impl fmt::Display for Reject<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}: ", self.file, self.at.line)?;
+        if !self.column.is_empty() {
+            write!(f, "column {}: ", self.column)?;
+        }
+        f.write_str(self.reason.code())
     }
 }
 
@@ -297,19 +288,18 @@ mod tests {
     }
 
     #[test]
-    fn quotes_and_foreign_bytes_of_a_refused_row_survive() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("rejects.csv");
-        let mut file = RejectFile::create(&path).unwrap();
+    fn a_refused_row_is_named_by_file_line_and_column() {
         let at = Position {
             line: 7,
             byte_offset: 99,
         };
-        file.write("photos.csv", at, Reason::BadUrl, b"1,\"a\xff\"")
-            .unwrap();
-        file.flush().unwrap();
-        let expected =
-            b"file,line,byte_offset,reason,raw\nphotos.csv,7,99,bad_url,\"1,\"\"a\xff\"\"\"\n";
-        assert_eq!(std::fs::read(&path).unwrap(), expected);
+        let told = |fault| Reject::new("skus.csv", at, fault, &["id", "size"]).to_string();
+        assert_eq!(
+            told(Reason::BadInteger.at(1)),
+            "skus.csv:7: column size: bad_integer"
+        );
+        assert_eq!(told(Reason::BadQuote.at(2)), "skus.csv:7: bad_quote");
+        assert_eq!(told(Reason::BadQuote.at(1000)), "skus.csv:7: bad_quote");
+        assert_eq!(told(Reason::ColumnCount.into()), "skus.csv:7: column_count");
     }
 }

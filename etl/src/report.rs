@@ -129,6 +129,9 @@ pub struct FileReport {
     /// Its rows.
     #[serde(flatten)]
     pub counts: FileCounts,
+    /// The first row that was refused for each reason and column: `skus.csv:9: column quantity: bad_integer`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub first_rejected: Vec<String>,
     /// Loaded rows that came pages behind the last of those they are read with.
     #[serde(default)]
     pub out_of_order: u64,
@@ -177,6 +180,12 @@ pub struct LoadReport {
     pub missing: Vec<String>,
     /// The steps, in order.
     pub phases: Vec<Phase>,
+    /// When Postgres had acknowledged that the rows are in place: readers find them from then on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub swapped_at: Option<DateTime<Utc>>,
+    /// When the last of the gateways had answered; changes are let in after that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub purged_at: Option<DateTime<Utc>>,
     /// The gateways that were emptied after the load.
     #[serde(default)]
     pub purges: Vec<Purge>,
@@ -288,6 +297,9 @@ impl LoadReport {
             if !names.is_empty() {
                 notes.push_str(&format!("{what}: {}\n", names.join(", ")));
             }
+        }
+        for place in self.files.values().flat_map(|file| &file.first_rejected) {
+            notes.push_str(&format!("first of its kind: {place}\n"));
         }
         for (name, file) in self.files.iter().filter(|(_, file)| file.rewritten) {
             notes.push_str(&format!(

@@ -1,6 +1,6 @@
 //! One pass over a file: each row is encoded for a sink, or counted and written down as refused.
 
-use std::{ops::ControlFlow, sync::atomic::Ordering};
+use std::{collections::BTreeMap, ops::ControlFlow, sync::atomic::Ordering};
 
 use crate::{
     copy::Encoder,
@@ -10,7 +10,7 @@ use crate::{
     ids::{IdSet, Ids},
     layout::Layout,
     progress::Step,
-    reject::{Reason, RejectCount, RejectFile, Repair},
+    reject::{Fault, Reason, Reject, RejectCount, RejectFile, Repair},
     report::Tally,
     tables::Row,
 };
@@ -52,6 +52,8 @@ pub struct FileOutcome {
     pub state: State,
     /// Its rows.
     pub tally: Tally,
+    /// The first row that was refused for each reason and column, as people are told of it.
+    pub first_rejected: Vec<String>,
     /// The largest id that was encoded; 0 if none was.
     pub largest_id: i32,
     /// Rows that lie apart from those that they are read with.
@@ -77,6 +79,7 @@ pub fn read_file(
     let mut reader = file.open().map_err(unreadable)?;
     let taken = reader.source().taken();
     let mut tally = Tally::default();
+    let mut first_rejected = BTreeMap::new();
     let mut largest_id = 0;
     let mut layout = Layout::default();
     let mut mended = [Vec::new(), Vec::new()];
@@ -97,7 +100,7 @@ pub fn read_file(
             };
             match (table.read)(&mut row) {
                 Ok(encoded) => Ok((encoded, row.repairs)),
-                Err(reason) => Err(named(reason, fields.get(0), &state.live)),
+                Err(fault) => Err(named(fault, fields.get(0), &state.live)),
             }
         });
         match read {
@@ -110,13 +113,17 @@ pub fn read_file(
                 }
                 flow = sink.take()?;
             }
-            Err(reason) => {
-                tally.reject(reason);
-                let line = raw.position.line;
+            Err(fault) => {
+                tally.reject(fault.reason);
+                let reject = Reject::new(&name, raw.position, fault, table.header);
                 if let Some(rejects) = &mut state.rejects {
-                    rejects.write(&name, raw.position, reason, raw.raw)?;
+                    rejects.write(&reject, raw.raw)?;
                 }
-                state.rejected.add(&name, line, reason)?;
+                state.rejected.add(&reject)?;
+                let kind = (fault.reason as usize, fault.column);
+                first_rejected
+                    .entry(kind)
+                    .or_insert_with(|| reject.to_string());
             }
         }
         if flow.is_break() {
@@ -130,6 +137,7 @@ pub fn read_file(
     Ok(FileOutcome {
         state,
         tally,
+        first_rejected: first_rejected.into_values().collect(),
         largest_id,
         out_of_order: layout.out_of_order(),
         bytes: reader.bytes_read(),
@@ -138,13 +146,14 @@ pub fn read_file(
 }
 
 /// A repeated id has a reason of its own if it is a live row that has it.
-fn named(reason: Reason, id: &[u8], live: &IdSet) -> Reason {
+fn named(fault: Fault, id: &[u8], live: &IdSet) -> Fault {
     let is_live = || field::id(id).is_ok_and(|id| live.contains(id));
-    if reason == Reason::DuplicateId && is_live() {
+    let reason = if fault.reason == Reason::DuplicateId && is_live() {
         Reason::LiveId
     } else {
-        reason
-    }
+        fault.reason
+    };
+    Fault { reason, ..fault }
 }
 
 #[cfg(test)]

@@ -35,10 +35,10 @@ pub fn run(rejects: &Path, out: &Path) -> Result<()> {
         return Err(wrong(rejects, 1));
     }
     let mut files = BTreeMap::new();
-    let mut rows = 1;
+    let mut line = 2;
     while read_row(&mut source, &mut row).map_err(unreadable)? {
-        rows += 1;
-        let (table, raw) = refused(&row).ok_or_else(|| wrong(rejects, rows))?;
+        let (table, raw) = refused(&row).ok_or_else(|| wrong(rejects, line))?;
+        line += 1 + memchr_iter(b'\n', &row).count();
         let path = out.join(table.files[0]);
         let file = match files.entry(table.files[0]) {
             Entry::Occupied(file) => file.into_mut(),
@@ -54,9 +54,9 @@ pub fn run(rejects: &Path, out: &Path) -> Result<()> {
     Ok(())
 }
 
-fn wrong(rejects: &Path, row: u64) -> Error {
+fn wrong(rejects: &Path, line: usize) -> Error {
     Error::Input(vec![format!(
-        "{}: row {row} is not one of a file of refused rows",
+        "{}:{line}: not a row of a file of refused rows",
         rejects.display()
     )])
 }
@@ -117,7 +117,7 @@ fn refused(row: &[u8]) -> Option<(&'static Table, Vec<u8>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reject::{Position, Reason, RejectFile};
+    use crate::reject::{Position, Reason, Reject, RejectFile};
     use proptest::prelude::*;
 
     proptest! {
@@ -126,9 +126,14 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let (rejects, out) = (dir.path().join("rejects.csv"), dir.path().join("out"));
             let mut file = RejectFile::create(&rejects).unwrap();
-            let at = Position { line: 1, byte_offset: 2 };
+            let reject = Reject {
+                file: "skus.csv.gz",
+                at: Position { line: 1, byte_offset: 2 },
+                column: "size",
+                reason: Reason::BadInteger,
+            };
             for raw in &raws {
-                file.write("skus.csv.gz", at, Reason::BadInteger, raw).unwrap();
+                file.write(&reject, raw).unwrap();
             }
             file.flush().unwrap();
             run(&rejects, &out).unwrap();
@@ -145,13 +150,20 @@ mod tests {
     fn another_file_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.csv");
-        for text in [
-            "",
-            "id,name\n",
-            "file,line,byte_offset,reason,raw\nother.csv,1,2,x,y\n",
+        for (text, line) in [
+            ("", 1),
+            ("id,name\n", 1),
+            ("file,line,byte_offset,reason,raw\nother.csv,1,2,x,y\n", 2),
+            (
+                "file,line,byte_offset,reason,raw\nskus.csv,1,2,x,\"a\nb\"\nskus.csv,3\n",
+                4,
+            ),
         ] {
             fs::write(&path, text).unwrap();
-            assert_eq!(run(&path, dir.path()).unwrap_err().exit_code(), 3, "{text}");
+            let error = run(&path, dir.path()).unwrap_err();
+            assert_eq!(error.exit_code(), 3, "{text}");
+            let place = format!("{}:{line}: ", path.display());
+            assert!(error.to_string().starts_with(&place), "{error}");
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     field,
     ids::Ids,
     reader::{Dialect, Fields},
-    reject::{Reason, Repairs},
+    reject::{Fault, Reason, Repairs},
 };
 
 /// A file of the data set and the table it fills.
@@ -37,7 +37,7 @@ pub struct Table {
     pub dialect: Dialect,
     /// Reads a row: fields to values, values against ids, values to the encoder. Nothing is encoded
     /// of a refused row.
-    pub read: for<'a> fn(&mut Row<'a>) -> Result<Encoded, Reason>,
+    pub read: for<'a> fn(&mut Row<'a>) -> Result<Encoded, Fault>,
     /// Forgets what no later table needs.
     pub release: fn(&mut Ids),
 }
@@ -360,32 +360,46 @@ pub struct Row<'a> {
 }
 
 impl<'a> Row<'a> {
-    fn columns(&self, expected: usize) -> Result<(), Reason> {
+    fn columns(&self, expected: usize) -> Result<(), Fault> {
         if self.fields.len() == expected {
             Ok(())
         } else {
-            Err(Reason::ColumnCount)
+            Err(Reason::ColumnCount.into())
         }
     }
 
-    fn id(&self, column: usize) -> Result<i32, Reason> {
-        field::id(self.fields.get(column))
+    fn id(&self, column: usize) -> Result<i32, Fault> {
+        field::id(self.fields.get(column)).map_err(|reason| reason.at(column))
     }
 
-    fn count(&self, column: usize) -> Result<i32, Reason> {
-        field::count(self.fields.get(column))
+    fn count(&self, column: usize) -> Result<i32, Fault> {
+        field::count(self.fields.get(column)).map_err(|reason| reason.at(column))
     }
 
-    fn stars(&self, column: usize) -> Result<i16, Reason> {
-        field::stars(self.fields.get(column))
+    fn stars(&self, column: usize) -> Result<i16, Fault> {
+        field::stars(self.fields.get(column)).map_err(|reason| reason.at(column))
     }
 
-    fn boolean(&self, column: usize) -> Result<bool, Reason> {
-        field::boolean(self.fields.get(column))
+    fn boolean(&self, column: usize) -> Result<bool, Fault> {
+        field::boolean(self.fields.get(column)).map_err(|reason| reason.at(column))
     }
 
-    fn timestamp(&mut self, column: usize) -> Result<i64, Reason> {
+    fn price(&mut self, column: usize) -> Result<u64, Fault> {
+        field::price(self.fields.get(column), &mut self.repairs).map_err(|reason| reason.at(column))
+    }
+
+    fn timestamp(&mut self, column: usize) -> Result<i64, Fault> {
         field::timestamp(self.fields.get(column), &mut self.repairs)
+            .map_err(|reason| reason.at(column))
+    }
+
+    fn url(&self, column: usize) -> Result<&'a [u8], Fault> {
+        field::url(self.fields.get(column)).map_err(|reason| reason.at(column))
+    }
+
+    /// Refuses an id that is not new to a table of which nothing else is kept.
+    fn unseen(&self, id: i32) -> Result<(), Fault> {
+        self.ids.unseen(id).map_err(|reason| reason.at(0))
     }
 
     fn text(&self, column: usize) -> &'a [u8] {

@@ -60,25 +60,30 @@ impl Header {
         let mut escaped = text.chars().flat_map(char::escape_debug);
         let shown: String = escaped.by_ref().take(SHOWN_CHARS).collect();
         let more = if escaped.next().is_some() { "..." } else { "" };
+        let (column, difference) = self.first_difference(expected);
         format!(
-            "{name}: bad_header: line 1 should be {} and is {shown}{more}{}{}",
+            "{name}:1: {column}bad_header: should be {} and is {shown}{more}{difference}{}",
             expected.join(","),
-            self.first_difference(expected),
             self.hint
         )
     }
 
-    /// Where it leaves what it should be, if it can be read as a row at all.
-    fn first_difference(&self, expected: &[&str]) -> String {
+    /// Where it leaves what it should be, if it can be read as a row at all: the column that should
+    /// be there, and how it does.
+    fn first_difference(&self, expected: &[&str]) -> (String, String) {
         let (found, wanted) = (self.names.len(), expected.len());
         if self.names.is_empty() || !self.hint.is_empty() {
-            return String::new();
+            return Default::default();
         }
         let mut columns = expected.iter().zip(&self.names);
-        match columns.position(|(expected, found)| plain(expected) != plain(found)) {
+        let differing = columns.position(|(expected, found)| plain(expected) != plain(found));
+        let column = expected.get(differing.unwrap_or(found));
+        let difference = match differing {
             Some(at) => format!(": column {} is not {}", at + 1, expected[at]),
             None => format!(": it has {found} columns, not {wanted}"),
-        }
+        };
+        let column = column.map(|name| format!("column {name}: "));
+        (column.unwrap_or_default(), difference)
     }
 }
 

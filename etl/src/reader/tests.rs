@@ -45,7 +45,7 @@ fn read_from(source: impl Read, dialect: Dialect) -> Vec<Owned> {
             offset: row.position.byte_offset,
             raw: row.raw.to_vec(),
             repairs: row.repairs,
-            fields: row.fields.map(text),
+            fields: row.fields.map(text).map_err(|fault| fault.reason),
         });
     }
     rows
@@ -286,6 +286,35 @@ fn bytes_that_are_not_utf8_are_refused_and_kept() {
         ]
     );
     assert_eq!(rows[0].raw, b"1,\xff");
+}
+
+#[test]
+fn the_field_that_cannot_be_read_is_known() {
+    let columns = |bytes: &[u8], dialect| {
+        let mut reader = Reader::new(Cursor::new(bytes.to_vec()), dialect).unwrap();
+        let mut columns = Vec::new();
+        while let Some(row) = reader.next_row().unwrap() {
+            columns.push(row.fields.err().map(|fault| fault.column));
+        }
+        columns
+    };
+    let bytes = b"\xff,a\n1,\"x\xff\",c\n1,\"\"\"\",\"\"\"\xff\"\n1,a,\"b\n1,2\n";
+    assert_eq!(
+        columns(bytes, Dialect::Quoted),
+        [
+            Some(Some(0)),
+            Some(Some(1)),
+            Some(Some(2)),
+            Some(Some(2)),
+            None
+        ]
+    );
+    assert_eq!(
+        columns(b"1,\"a\",\"\xff\n1,\"a\xff\",\"b\n", Dialect::Lines),
+        [Some(Some(2)), Some(Some(1))]
+    );
+    let many = ",".repeat(1000);
+    assert_eq!(columns(many.as_bytes(), Dialect::Quoted), [Some(None)]);
 }
 
 /// Bytes that mean something to the reader, more often than not.

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use super::Reason;
+use super::Reject;
 use crate::error::{Error, Result};
 
 /// The most rows that may be refused, of all files together.
@@ -54,18 +54,15 @@ impl RejectCount {
         Self { limit, rejected: 0 }
     }
 
-    /// Counts one more: which row it is, and why.
+    /// Counts one more.
     ///
     /// # Errors
     /// [`Error::TooManyRejects`] if that is past a number of rows.
-    pub fn add(&mut self, file: &str, line: u64, reason: Reason) -> Result<()> {
+    pub fn add(&mut self, reject: &Reject<'_>) -> Result<()> {
         self.rejected += 1;
         match self.limit {
             Some(RejectLimit::Rows(max)) if self.rejected > max => {
-                let code = reason.code();
-                Err(self.error(&format!(
-                    "of the rows read so far, the last of them line {line} of {file} ({code}),"
-                )))
+                Err(self.error(&format!("{reject}: "), "of the rows read so far"))
             }
             _ => Ok(()),
         }
@@ -78,16 +75,16 @@ impl RejectCount {
     pub fn finish(&self, rows: u64) -> Result<()> {
         match self.limit {
             Some(RejectLimit::Percent(max)) if self.rejected as f64 * 100.0 > max * rows as f64 => {
-                Err(self.error(&format!("of {rows} rows")))
+                Err(self.error("", &format!("of {rows} rows")))
             }
             _ => Ok(()),
         }
     }
 
-    fn error(&self, of: &str) -> Error {
+    fn error(&self, last: &str, of: &str) -> Error {
         let limit = self.limit.map(|limit| limit.to_string());
         Error::TooManyRejects(format!(
-            "{} {of} were refused, and --max-rejects is {}",
+            "{last}{} {of} were refused, and --max-rejects is {}",
             self.rejected,
             limit.unwrap_or_default()
         ))
@@ -97,6 +94,17 @@ impl RejectCount {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reject::{Position, Reason};
+
+    const REJECT: Reject<'static> = Reject {
+        file: "skus.csv",
+        at: Position {
+            line: 9,
+            byte_offset: 99,
+        },
+        column: "quantity",
+        reason: Reason::BadInteger,
+    };
 
     #[test]
     fn a_limit_is_a_number_of_rows_or_a_share() {
@@ -111,13 +119,13 @@ mod tests {
     #[test]
     fn a_run_stops_at_the_first_row_past_the_number() {
         let mut count = RejectCount::new(Some(RejectLimit::Rows(2)));
-        let mut add = || count.add("skus.csv", 9, Reason::BadInteger);
+        let mut add = || count.add(&REJECT);
         assert!(add().is_ok() && add().is_ok());
         let error = add().unwrap_err();
         assert_eq!(error.exit_code(), 7);
         assert_eq!(
             error.to_string(),
-            "3 of the rows read so far, the last of them line 9 of skus.csv (bad_integer), were refused, and --max-rejects is 2"
+            "skus.csv:9: column quantity: bad_integer: 3 of the rows read so far were refused, and --max-rejects is 2"
         );
         assert!(count.finish(3).is_ok());
     }
@@ -126,7 +134,7 @@ mod tests {
     fn a_share_may_be_reached_and_not_passed() {
         let mut count = RejectCount::new(Some(RejectLimit::Percent(1.0)));
         assert!(count.finish(0).is_ok());
-        assert!(count.add("skus.csv", 9, Reason::BadInteger).is_ok());
+        assert!(count.add(&REJECT).is_ok());
         assert!(count.finish(100).is_ok());
         assert_eq!(count.finish(99).unwrap_err().exit_code(), 7);
     }
@@ -134,6 +142,6 @@ mod tests {
     #[test]
     fn without_a_limit_all_may_be_refused() {
         let mut count = RejectCount::new(None);
-        assert!(count.add("skus.csv", 9, Reason::BadInteger).is_ok() && count.finish(1).is_ok());
+        assert!(count.add(&REJECT).is_ok() && count.finish(1).is_ok());
     }
 }

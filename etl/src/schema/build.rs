@@ -37,6 +37,8 @@ pub(super) const LOCK_PAUSE: Duration = Duration::from_millis(250);
 pub(super) const QUERY_MEMORY: &str = "64MB";
 /// What Postgres says when a lock was not to be had in time.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
+/// What Postgres says when a disk is full.
+const DISK_FULL: &str = "53100";
 
 /// Fails if the database has not been set up by `migrate`.
 ///
@@ -342,7 +344,34 @@ pub async fn drop_old(conn: &mut PgConnection) -> Result<bool> {
 /// # Errors
 /// If Postgres refuses for another reason than a lock.
 pub async fn drop_next(conn: &mut PgConnection) -> Result<bool> {
-    drop_schema(conn, NEXT).await
+    match drop_schema(conn, NEXT).await {
+        Err(error) if has_code(&error, DISK_FULL) => {
+            make_room(conn).await?;
+            drop_schema(conn, NEXT).await
+        }
+        outcome => outcome,
+    }
+}
+
+/// Removes one table of a load after the other, those first that go without a change of another: a full disk may have no
+/// room for what all of them together change in the catalogs.
+async fn make_room(conn: &mut PgConnection) -> Result<()> {
+    let doing = format!("removing tables of schema {NEXT}");
+    let tables: Vec<String> = sqlx::query_scalar(
+        "select format('%I.%I', schemaname, tablename) from pg_tables where schemaname = $1",
+    )
+    .bind(NEXT)
+    .fetch_all(&mut *conn)
+    .await
+    .map_err(database(&doing))?;
+    for table in tables {
+        let statement = format!("drop table if exists {table} cascade");
+        match run(conn, &doing, &statement).await {
+            Err(error) if has_code(&error, DISK_FULL) => {}
+            outcome => outcome?,
+        }
+    }
+    Ok(())
 }
 
 async fn drop_schema(conn: &mut PgConnection, schema: &str) -> Result<bool> {
@@ -361,6 +390,11 @@ async fn drop_schema(conn: &mut PgConnection, schema: &str) -> Result<bool> {
 }
 
 pub(super) fn is_lock_timeout(error: &Error) -> bool {
+    has_code(error, LOCK_NOT_AVAILABLE)
+}
+
+/// Whether Postgres gave this code (`SQLSTATE`).
+fn has_code(error: &Error, code: &str) -> bool {
     let Error::Database {
         source: sqlx::Error::Database(error),
         ..
@@ -368,7 +402,7 @@ pub(super) fn is_lock_timeout(error: &Error) -> bool {
     else {
         return false;
     };
-    error.code().as_deref() == Some(LOCK_NOT_AVAILABLE)
+    error.code().as_deref() == Some(code)
 }
 
 /// The statements of a file without function bodies: each ends at a line's end.

@@ -3,18 +3,19 @@
 use super::{Encoded, Row};
 use crate::{
     field,
-    reject::{Reason, Repair},
+    reject::{Fault, Reason, Repair},
 };
 
 /// Products of neighbouring ids that a page of their list is likely to show together.
 const LISTED_TOGETHER: i32 = 16;
 
-pub(super) fn product(row: &mut Row<'_>) -> Result<Encoded, Reason> {
+pub(super) fn product(row: &mut Row<'_>) -> Result<Encoded, Fault> {
     row.columns(6)?;
     let id = row.id(0)?;
-    let price = field::labelled_price(row.text(5), &mut row.repairs)?;
+    let price =
+        field::labelled_price(row.text(5), &mut row.repairs).map_err(|reason| reason.at(5))?;
     if row.ids.products.contains(id) {
-        return Err(Reason::DuplicateId);
+        return Err(Reason::DuplicateId.at(0));
     }
     row.ids.products.insert(id);
     let [name, slogan, description, category] = [1, 2, 3, 4].map(|column| row.text(column));
@@ -34,13 +35,13 @@ pub(super) fn product(row: &mut Row<'_>) -> Result<Encoded, Reason> {
     })
 }
 
-pub(super) fn feature(row: &mut Row<'_>) -> Result<Encoded, Reason> {
+pub(super) fn feature(row: &mut Row<'_>) -> Result<Encoded, Fault> {
     row.columns(4)?;
     let (id, product_id) = (row.id(0)?, row.id(1)?);
     let name = row.text(2);
     let value = field::unwrapped(row.text(3), &mut row.repairs);
-    row.ids.unseen(id)?;
-    row.ids.product(product_id)?;
+    row.unseen(id)?;
+    row.ids.product(product_id).map_err(|reason| reason.at(1))?;
     row.ids.seen.insert(id);
     let value = Some(value).filter(|value| !field::is_null(value));
     row.out
@@ -55,17 +56,17 @@ pub(super) fn feature(row: &mut Row<'_>) -> Result<Encoded, Reason> {
     })
 }
 
-pub(super) fn style(row: &mut Row<'_>) -> Result<Encoded, Reason> {
+pub(super) fn style(row: &mut Row<'_>) -> Result<Encoded, Fault> {
     row.columns(6)?;
     let (id, product_id) = (row.id(0)?, row.id(1)?);
     let name = row.text(2);
     let sale_price = sale_price(row)?;
-    let original_price = field::price(row.text(4), &mut row.repairs)?;
+    let original_price = row.price(4)?;
     let is_default = row.boolean(5)?;
     if row.ids.styles.get(id).is_some() {
-        return Err(Reason::DuplicateId);
+        return Err(Reason::DuplicateId.at(0));
     }
-    row.ids.product(product_id)?;
+    row.ids.product(product_id).map_err(|reason| reason.at(1))?;
     row.ids.styles.insert(id, product_id);
     row.out
         .row(6)
@@ -82,11 +83,11 @@ pub(super) fn style(row: &mut Row<'_>) -> Result<Encoded, Reason> {
 }
 
 /// A sale for nothing is no sale.
-fn sale_price(row: &mut Row<'_>) -> Result<Option<u64>, Reason> {
-    let Some(text) = row.nullable_text(3) else {
+fn sale_price(row: &mut Row<'_>) -> Result<Option<u64>, Fault> {
+    if row.nullable_text(3).is_none() {
         return Ok(None);
-    };
-    let cents = field::price(text, &mut row.repairs)?;
+    }
+    let cents = row.price(3)?;
     if cents == 0 {
         row.repairs.add(Repair::ZeroSale);
         return Ok(None);
@@ -94,12 +95,16 @@ fn sale_price(row: &mut Row<'_>) -> Result<Option<u64>, Reason> {
     Ok(Some(cents))
 }
 
-pub(super) fn sku(row: &mut Row<'_>) -> Result<Encoded, Reason> {
+pub(super) fn sku(row: &mut Row<'_>) -> Result<Encoded, Fault> {
     row.columns(4)?;
     let (id, style_id, quantity) = (row.id(0)?, row.id(1)?, row.count(3)?);
     let size = row.text(2);
-    row.ids.unseen(id)?;
-    let product_id = row.ids.styles.get(style_id).ok_or(Reason::DanglingParent)?;
+    row.unseen(id)?;
+    let product_id = row
+        .ids
+        .styles
+        .get(style_id)
+        .ok_or_else(|| Reason::DanglingParent.at(1))?;
     row.ids.seen.insert(id);
     row.out
         .row(5)
@@ -114,7 +119,7 @@ pub(super) fn sku(row: &mut Row<'_>) -> Result<Encoded, Reason> {
     })
 }
 
-pub(super) fn photo(row: &mut Row<'_>) -> Result<Encoded, Reason> {
+pub(super) fn photo(row: &mut Row<'_>) -> Result<Encoded, Fault> {
     let (url, thumbnail_url) = match row.fields.len() {
         4 => (row.text(2), row.text(3)),
         3 => {
@@ -122,19 +127,27 @@ pub(super) fn photo(row: &mut Row<'_>) -> Result<Encoded, Reason> {
             row.repairs.add(Repair::JoinedUrls);
             urls
         }
-        _ => return Err(Reason::ColumnCount),
+        _ => return Err(Reason::ColumnCount.into()),
     };
     let (id, style_id) = (row.id(0)?, row.id(1)?);
+    // Of two that stand together in one field it is that one.
+    let last = row.fields.len() - 1;
     let [url_copy, thumbnail_copy] = &mut *row.mended;
     let repairs = &mut row.repairs;
-    let mut mend = |url, copy| match url {
+    let mut mend = |url, copy, column| match url {
         url if field::is_null(url) => Ok(None),
-        url => field::mended_url(url, copy, repairs).map(Some),
+        url => field::mended_url(url, copy, repairs)
+            .map(Some)
+            .map_err(|reason| reason.at(column)),
     };
-    let url = mend(url, url_copy)?;
-    let thumbnail_url = mend(thumbnail_url, thumbnail_copy)?;
-    row.ids.unseen(id)?;
-    let product_id = row.ids.styles.get(style_id).ok_or(Reason::DanglingParent)?;
+    let url = mend(url, url_copy, 2)?;
+    let thumbnail_url = mend(thumbnail_url, thumbnail_copy, last)?;
+    row.ids.unseen(id).map_err(|reason| reason.at(0))?;
+    let product_id = row
+        .ids
+        .styles
+        .get(style_id)
+        .ok_or_else(|| Reason::DanglingParent.at(1))?;
     row.ids.seen.insert(id);
     row.out
         .row(5)
@@ -149,16 +162,15 @@ pub(super) fn photo(row: &mut Row<'_>) -> Result<Encoded, Reason> {
     })
 }
 
-pub(super) fn related(row: &mut Row<'_>) -> Result<Encoded, Reason> {
+pub(super) fn related(row: &mut Row<'_>) -> Result<Encoded, Fault> {
     row.columns(3)?;
     let (id, product_id) = (row.id(0)?, row.id(1)?);
-    let related_id = match field::integer(row.text(2))? {
-        0 => return Err(Reason::RelatedZero),
-        id if id < 0 => return Err(Reason::BadInteger),
+    let related_id = match row.count(2)? {
+        0 => return Err(Reason::RelatedZero.at(2)),
         id => id,
     };
-    row.ids.unseen(id)?;
-    row.ids.product(product_id)?;
+    row.unseen(id)?;
+    row.ids.product(product_id).map_err(|reason| reason.at(1))?;
     row.ids.seen.insert(id);
     let related_exists = row.ids.products.contains(related_id);
     row.out

@@ -1,17 +1,19 @@
 //! Questions, answers and the photos of answers.
 
 use super::{Encoded, Row};
-use crate::{field, reject::Reason};
+use crate::reject::{Fault, Reason};
 
-pub(super) fn question(row: &mut Row<'_>) -> Result<Encoded, Reason> {
+pub(super) fn question(row: &mut Row<'_>) -> Result<Encoded, Fault> {
     row.columns(8)?;
     let (id, product_id) = (row.id(0)?, row.id(1)?);
     let date = row.timestamp(3)?;
     let (reported, helpfulness) = (row.boolean(6)?, row.count(7)?);
     if row.ids.questions.get(id).is_some() {
-        return Err(Reason::DuplicateId);
+        return Err(Reason::DuplicateId.at(0));
     }
-    row.ids.product_if_any(product_id)?;
+    row.ids
+        .product_if_any(product_id)
+        .map_err(|reason| reason.at(1))?;
     row.ids.questions.insert(id, product_id);
     let [body, name, email] = [2, 4, 5].map(|column| row.text(column));
     row.out
@@ -30,19 +32,19 @@ pub(super) fn question(row: &mut Row<'_>) -> Result<Encoded, Reason> {
     })
 }
 
-pub(super) fn answer(row: &mut Row<'_>) -> Result<Encoded, Reason> {
+pub(super) fn answer(row: &mut Row<'_>) -> Result<Encoded, Fault> {
     row.columns(8)?;
     let (id, question_id) = (row.id(0)?, row.id(1)?);
     let date = row.timestamp(3)?;
     let (reported, helpfulness) = (row.boolean(6)?, row.count(7)?);
     if row.ids.answers.get(id).is_some() {
-        return Err(Reason::DuplicateId);
+        return Err(Reason::DuplicateId.at(0));
     }
     let product_id = row
         .ids
         .questions
         .get(question_id)
-        .ok_or(Reason::DanglingParent)?;
+        .ok_or_else(|| Reason::DanglingParent.at(1))?;
     row.ids.answers.insert(id, question_id);
     let [body, name, email] = [2, 4, 5].map(|column| row.text(column));
     row.out
@@ -62,22 +64,22 @@ pub(super) fn answer(row: &mut Row<'_>) -> Result<Encoded, Reason> {
     })
 }
 
-pub(super) fn photo(row: &mut Row<'_>) -> Result<Encoded, Reason> {
+pub(super) fn photo(row: &mut Row<'_>) -> Result<Encoded, Fault> {
     row.columns(3)?;
     let (id, answer_id) = (row.id(0)?, row.id(1)?);
-    let url = field::url(row.text(2))?;
-    row.ids.unseen(id)?;
+    let url = row.url(2)?;
+    row.unseen(id)?;
     let question_id = row
         .ids
         .answers
         .get(answer_id)
-        .ok_or(Reason::DanglingParent)?;
+        .ok_or_else(|| Reason::DanglingParent.at(1))?;
     // An answer is loaded only with its question.
     let product_id = row
         .ids
         .questions
         .get(question_id)
-        .ok_or(Reason::DanglingParent)?;
+        .ok_or_else(|| Reason::DanglingParent.at(1))?;
     row.ids.seen.insert(id);
     row.out
         .row(5)

@@ -279,7 +279,10 @@ async fn a_run_that_fails_leaves_nothing_of_an_earlier_run_in_its_files() {
     let report: serde_json::Value = serde_json::from_slice(&fs::read(report).unwrap()).unwrap();
     assert_eq!(report["exit_code"], 3);
     let error = report["error"].as_str().unwrap();
-    assert!(error.starts_with("styles.csv: bad_header"), "{error}");
+    assert!(
+        error.starts_with("styles.csv:1: column productId: bad_header"),
+        "{error}"
+    );
 }
 
 #[tokio::test]

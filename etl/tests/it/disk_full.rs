@@ -125,7 +125,8 @@ async fn a_disk_too_small_for_the_new_tables_costs_the_live_ones_neither_rows_no
             assert_full(&output, "error returned from database");
             assert_eq!(shop.checksum().await, before, "{mib} MiB");
             let left = "select nspname from pg_namespace where nspname like 'shop_%'";
-            assert_eq!(shop.rows(left).await, [""; 0], "{mib} MiB");
+            let told = stderr(&output);
+            assert_eq!(shop.rows(left).await, [""; 0], "{mib} MiB: {told}");
             failures += 1;
         }
         assert!(failures > 1, "the disk was too large from the start");

@@ -17,6 +17,7 @@ mod merge;
 mod migrate;
 mod older;
 mod online;
+mod progress;
 mod purged;
 mod ranks;
 mod refused;

@@ -2,6 +2,7 @@
 
 use std::{fs, path::PathBuf, time::Duration};
 
+use chrono::Utc;
 use etl::{load, load::LoadOptions, load::Mode, purge::Gateways, report::LoadReport};
 use sqlx::Connection as _;
 use tempfile::TempDir;
@@ -91,6 +92,7 @@ async fn a_purge_waits_for_no_reader_and_comes_before_the_next_write() {
     assert_eq!(scene.shop.rows(loads).await, ["(2)"], "before the swap");
     let is_held = "select not pg_try_advisory_xact_lock_shared(coherence.hold_key())";
     assert_eq!(scene.shop.rows(is_held).await, ["(t)"]);
+    let answered_at = Utc::now();
     answer(stream).await;
     // The reader still sits on the old tables: writes do not wait for it.
     let released = async {
@@ -103,6 +105,8 @@ async fn a_purge_waits_for_no_reader_and_comes_before_the_next_write() {
     reading.rollback().await.unwrap();
     let report = loading.await.unwrap();
     assert_eq!((report.purges.len(), report.purges[0].objects), (1, 7));
+    let (swapped_at, purged_at) = (report.swapped_at.unwrap(), report.purged_at.unwrap());
+    assert!(swapped_at < answered_at && answered_at < purged_at);
 }
 
 #[tokio::test]
@@ -128,4 +132,5 @@ async fn rows_that_are_added_purge_their_groups_and_nothing_else() {
         .await
         .unwrap();
     assert_eq!((report.loaded, report.purges.len()), (0, 0));
+    assert_eq!(report.purged_at, None);
 }

@@ -1,5 +1,5 @@
 //! One hand-written case for each row of the contract's table of refusals. File, line, byte offset,
-//! reason and raw bytes of each refused row stand in the `rejects.csv` of the case.
+//! reason and raw bytes of each refused row stand in the `rejects.csv` of the case, the columns in `first_rejected.txt`.
 
 use std::{fs, io::Write as _};
 
@@ -299,9 +299,9 @@ async fn a_header_of_another_kind_fails_the_file_and_the_load() {
     let error = shop.load(dir.path()).await.unwrap_err();
     assert_eq!(error.exit_code(), 3);
     assert!(
-        error
-            .to_string()
-            .starts_with("styles.csv: bad_header: line 1 should be id,productId,name,"),
+        error.to_string().starts_with(
+            "styles.csv:1: column productId: bad_header: should be id,productId,name,"
+        ),
         "{error}"
     );
     assert_eq!(shop.checksum().await, before);

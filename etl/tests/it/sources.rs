@@ -150,7 +150,19 @@ async fn too_many_refused_rows_stop_a_load_with_its_own_exit_code() {
             .output()
             .unwrap()
     };
-    for (limit, written) in [("3", 4), ("10", 11), ("84%", 11)] {
+    for (limit, written, place) in [
+        (
+            "3",
+            4,
+            "product.csv:6: column default_price: bad_price: 4 of",
+        ),
+        (
+            "10",
+            11,
+            "styles.csv:8: column sale_price: bad_price: 11 of",
+        ),
+        ("84%", 11, "11 of 13 rows"),
+    ] {
         let output = load(limit);
         assert_eq!(output.status.code(), Some(7), "{}", stderr(&output));
         assert!(
@@ -159,6 +171,7 @@ async fn too_many_refused_rows_stop_a_load_with_its_own_exit_code() {
             stderr(&output)
         );
         assert_eq!(shop.checksum().await, before);
+        assert!(stderr(&output).contains(place), "{}", stderr(&output));
         // What was refused until then can be read.
         let lines = fs::read_to_string(&rejects).unwrap().lines().count();
         assert!(lines > written, "{limit}: {lines}");

@@ -1,7 +1,7 @@
 //! A database of its own for each test, and the hand-written cases.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
     sync::OnceLock,
@@ -92,6 +92,15 @@ impl Shop {
         schema::migrate(&url).await.unwrap();
         Self {
             name,
+            url,
+            is_apart: true,
+        }
+    }
+
+    /// A database that is there already, in another cluster than all others.
+    pub(crate) fn at(url: String) -> Self {
+        Self {
+            name: String::new(),
             url,
             is_apart: true,
         }
@@ -229,7 +238,7 @@ pub(crate) fn collect(case: &str, base: &[&str], to: &Path) -> Vec<String> {
     for entry in fs::read_dir(data(case)).unwrap() {
         let entry = entry.unwrap();
         let name = entry.file_name().into_string().unwrap();
-        if name != "rejects.csv" {
+        if !["rejects.csv", "first_rejected.txt"].contains(&name.as_str()) {
             fs::copy(entry.path(), to.join(&name)).unwrap();
             own_files.push(name);
         }
@@ -250,6 +259,12 @@ impl Case {
         let report = load::run(&shop.url, &options).await.unwrap();
         let header = b"file,line,byte_offset,reason,raw\n".to_vec();
         let expected_rejects = fs::read(data(case).join("rejects.csv")).unwrap_or(header);
+        let expected = fs::read_to_string(data(case).join("first_rejected.txt"));
+        let expected = expected.unwrap_or_default();
+        let files = report.files.values();
+        let first: BTreeSet<_> = files.flat_map(|file| &file.first_rejected).collect();
+        let lines: BTreeSet<_> = expected.lines().map(str::to_owned).collect();
+        assert_eq!(first, lines.iter().collect(), "{case}");
         Self {
             shop,
             report,

@@ -374,7 +374,8 @@ async fn after_a_failed_load_the_next_start_loads_the_files_it_names() {
     let error = refused(up(&data).arg("--csv").arg(&csv));
     let last = error.lines().last().unwrap_or_default();
     assert!(
-        last.starts_with("error: loading ") && last.contains("styles.csv: bad_header"),
+        last.starts_with("error: loading ")
+            && last.contains("styles.csv:1: column productId: bad_header"),
         "{error}"
     );
 
