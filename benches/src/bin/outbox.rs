@@ -201,9 +201,13 @@ async fn switch_triggers(conn: &mut PgConnection, scene: &Scene, is_on: bool) ->
         }
     }
     if scene.derives {
-        for table in ["reviews", "characteristic_reviews"] {
+        for (table, trigger) in [
+            ("reviews", "keep_review_meta"),
+            ("characteristic_reviews", "keep_review_meta"),
+            ("reviews", "keep_ranks"),
+        ] {
             let how = if is_on { "enable" } else { "disable" };
-            alters.push(format!("shop.{table} {how} trigger keep_review_meta"));
+            alters.push(format!("shop.{table} {how} trigger {trigger}"));
         }
     }
     for alter in alters {
