@@ -315,10 +315,10 @@ impl Pool {
         }
     }
 
-    /// Whether a request may be tried once more at another node, by how many nodes there are and by the budget, from which
+    /// Whether a request may be tried once more at another node, by how many nodes take requests and by the budget, from which
     /// the attempt is then taken.
     pub fn may_retry(&self, tried: &[NodeId], attempts_max: usize) -> bool {
-        if tried.len() >= attempts_max.min(self.nodes().len()) {
+        if tried.len() >= attempts_max || self.has_tried_all(tried) {
             return false;
         }
         let is_granted = self.rules().budget.take();
@@ -329,6 +329,13 @@ impl Pool {
         };
         counter.fetch_add(1, Ordering::Relaxed);
         is_granted
+    }
+
+    /// Whether no node that takes requests is left.
+    fn has_tried_all(&self, tried: &[NodeId]) -> bool {
+        let nodes = self.nodes();
+        let mut taking = nodes.iter().filter(|node| !node.is_drained());
+        taking.all(|node| tried.contains(&node.id()))
     }
 
     /// Keeps new requests from a node, or from all nodes of a name; those in flight end as they will.

@@ -402,6 +402,7 @@ impl Connection {
         read.map_err(|malformed| {
             let (cut, answer) = match malformed {
                 Malformed::RequestLine => (Cut::RequestLine, Some(&refusals.request_line)),
+                Malformed::LineEnd => (Cut::LineEnd, Some(&refusals.line_end)),
                 Malformed::TargetSize => (Cut::TargetSize, Some(&refusals.target_size)),
                 Malformed::HeaderSize => (Cut::HeaderSize, Some(&refusals.header_size)),
                 Malformed::Body => (Cut::Chunks, None),

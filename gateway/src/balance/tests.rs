@@ -339,6 +339,12 @@ fn further_attempts_end_with_the_budget() {
     assert_eq!((0..10).filter(|_| pool.may_retry(&[], 3)).count(), 4);
     let tried: Vec<_> = pool.nodes().iter().map(|node| node.id()).collect();
     assert!(!pool.may_retry(&tried, 3), "no node is left");
+    pool.drain(&pool.nodes()[1].address().to_string(), Instant::now())
+        .unwrap();
+    assert!(
+        !pool.may_retry(&tried[..1], 3),
+        "the other takes no requests"
+    );
     let status = pool.status();
     assert_eq!((status.retries, status.retries_refused), (4, 6));
 }

@@ -6,7 +6,7 @@
 //!
 //! It takes a line feed alone for the end of a line, and an empty size for the last chunk. What it
 //! makes of that reaches origins in a clear form, but a proxy before this gateway may have read another message. Here such
-//! a body ends its connection.
+//! a header is refused, and such a body ends its connection.
 
 /// Bytes of a body that may come before it is known how it is framed: no more is read by then.
 const EARLY_BYTES_MAX: usize = 64 * 1024;
@@ -23,6 +23,8 @@ const SPACES_MAX: u8 = 2;
 pub(super) enum Malformed {
     /// A request line with a space too many: where its target ends may be doubted.
     RequestLine,
+    /// A line of the header that does not end with a carriage return and a line feed.
+    LineEnd,
     /// A request line that does not end.
     TargetSize,
     /// A header that does not end.
@@ -115,11 +117,12 @@ impl Header {
             if self.in_line {
                 self.read_line(*byte)?;
             }
-            self.matched = match (*byte, self.matched) {
-                (b'\r', 2) => 3,
-                (b'\r', _) => 1,
-                (b'\n', 1) => 2,
-                (b'\n', 3) => return Ok(Some(at + 1)),
+            self.matched = match (self.matched, *byte) {
+                (1, b'\n') => 2,
+                (3, b'\n') => return Ok(Some(at + 1)),
+                (1 | 3, _) | (_, b'\n') => return Err(Malformed::LineEnd),
+                (2, b'\r') => 3,
+                (_, b'\r') => 1,
                 _ => 0,
             };
         }
@@ -341,7 +344,7 @@ mod tests {
             Ok(())
         };
         let line = "GET / HTTP/1.1\r\n";
-        for more in [&b"x"[..], b"a: b\r\n", b"\n"] {
+        for more in [&b"x"[..], b"a: b\r\n"] {
             assert_eq!(read_up_to_end(line, more), Err(Malformed::HeaderSize));
         }
         for head in ["", "GET", "GET /"] {
@@ -351,6 +354,25 @@ mod tests {
         // What ends within the piece that it is read with is the parser's to judge.
         let whole = format!("{line}a: {}\r\n\r\n", "x".repeat(HEADER_MAX));
         assert_eq!(Framing::new(HEADER_MAX).read(whole.as_bytes()), Ok(()));
+    }
+
+    #[test]
+    fn each_line_of_a_header_ends_with_both_characters() {
+        for request in [
+            "GET / HTTP/1.1\nHost: a\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\nA: b\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\n\n",
+            "GET / HTTP/1.1\n\n",
+            "GET / HTTP/1.1\rHost: a\r\n\r\n",
+            "GET / HTTP/1.1\r\r\nHost: a\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\n\rA: b\r\n\r\n",
+        ] {
+            for piece in 1..request.len() {
+                let read = read(request.as_bytes(), piece);
+                assert_eq!(read, Err(Malformed::LineEnd), "{request:?}");
+            }
+        }
     }
 
     #[test]

@@ -18,7 +18,9 @@ pub(super) struct Refusals {
     pub(super) full: Bytes,
     /// To a request line that could be read in two ways.
     pub(super) request_line: Bytes,
-    /// To one that does not end.
+    /// To a line of the header that ends in another way than lines do.
+    pub(super) line_end: Bytes,
+    /// To a request line that does not end.
     pub(super) target_size: Bytes,
     /// To a header that does not end.
     pub(super) header_size: Bytes,
@@ -34,6 +36,10 @@ impl Refusals {
                 "The gateway has no connection left.",
             ),
             request_line: refusal(StatusCode::BAD_REQUEST, "The request line is ambiguous."),
+            line_end: refusal(
+                StatusCode::BAD_REQUEST,
+                "A line of the header ends without CR and LF.",
+            ),
             target_size: refusal(StatusCode::URI_TOO_LONG, "The request target is too long."),
             header_size: refusal(
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,

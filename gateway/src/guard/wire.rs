@@ -195,10 +195,9 @@ fn malformed() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "a malformed request")
 }
 
-/// Whether a header may end in these bytes, also for a reader that takes a line feed alone for the end of a line.
+/// Whether a header may end in these bytes.
 fn has_empty_line(bytes: &[u8]) -> bool {
-    let mut ends = memchr::memchr_iter(b'\n', bytes);
-    ends.any(|at| matches!(bytes[at + 1..], [b'\n', ..] | [b'\r', b'\n', ..]))
+    memchr::memmem::find(bytes, b"\n\r\n").is_some()
 }
 
 /// Where the value of `Date` starts, if these bytes start with the header of a final answer that has one of full length.

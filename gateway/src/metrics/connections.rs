@@ -21,6 +21,8 @@ pub enum Cut {
     HeaderSize,
     /// Its request line could be read in two ways.
     RequestLine,
+    /// A line of its header did not end as lines do.
+    LineEnd,
     /// The chunks of its body could be read in two ways.
     Chunks,
     /// Its body came too slowly.
@@ -31,7 +33,7 @@ pub enum Cut {
 
 impl Cut {
     /// All of them with their names, in the order of the declaration.
-    const ALL: [(Self, &'static str); 10] = [
+    const ALL: [(Self, &'static str); 11] = [
         (Self::Full, "full"),
         (Self::Descriptors, "descriptors"),
         (Self::Handshake, "handshake"),
@@ -39,6 +41,7 @@ impl Cut {
         (Self::TargetSize, "target-size"),
         (Self::HeaderSize, "header-size"),
         (Self::RequestLine, "request-line"),
+        (Self::LineEnd, "line-end"),
         (Self::Chunks, "chunks"),
         (Self::BodySlow, "body-slow"),
         (Self::AnswerSlow, "answer-slow"),
