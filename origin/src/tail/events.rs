@@ -185,6 +185,7 @@ mod tests {
             wal: "0/16B3748".to_owned(),
             poll: 3,
             since: since(),
+            untold: None,
         }
     }
 

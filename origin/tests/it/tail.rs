@@ -460,6 +460,53 @@ async fn a_probe_answers_with_a_snapshot_of_later_and_the_stream_reaches_it_at_o
 }
 
 #[tokio::test]
+async fn probes_are_refused_while_changes_go_untold_and_then_everything_is_out_of_date() {
+    let app = TestApp::start(&[]).await;
+    let mut events = Events::open(&app).await;
+    events.next().await.assert_everything("position");
+    for (breaking, mending) in [
+        (
+            "alter table shop.reviews disable trigger coherence_update",
+            "alter table shop.reviews enable always trigger coherence_update",
+        ),
+        // Of which no event trigger tells.
+        (
+            "alter event trigger coherence_ddl disable",
+            "alter event trigger coherence_ddl enable always",
+        ),
+    ] {
+        assert_eq!(app.post_private("/events/probe").await.status, 200);
+        app.sql(breaking).await;
+        TestApp::until(breaking, async || {
+            app.post_private("/events/probe").await.status == 503
+        })
+        .await;
+        let refused = app.post_private("/events/probe").await;
+        assert_eq!(refused.field("retry-after"), "1");
+        let told = events_told(&mut events, &app, "meanwhile").await;
+        app.sql(mending).await;
+        TestApp::until(mending, async || {
+            app.post_private("/events/probe").await.status == 200
+        })
+        .await;
+        let mut resumed = Events::resume(&app, told.id()).await;
+        resumed.news().await.assert_everything("database");
+        events = Events::open(&app).await;
+    }
+}
+
+/// Appends a group, and reads until it is told.
+async fn events_told(events: &mut Events, app: &TestApp, group: &str) -> Event {
+    append(app, group).await;
+    loop {
+        let event = events.news().await;
+        if event.name == "change" {
+            return event;
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_quiet_stream_tells_where_it_is() {
     let app = TestApp::start(&[]).await;
     let mut events = Events::open(&app).await;
