@@ -158,6 +158,16 @@ pub struct Change {
     pub appended_at: DateTime<Utc>,
 }
 
+impl Change {
+    /// The earliest moment at which it can have become visible: it was appended before its commit, and a look before, if there
+    /// was one, did not find it.
+    pub fn visible_since(&self, looked_at: Option<DateTime<Utc>>) -> DateTime<Utc> {
+        looked_at.map_or(self.appended_at, |looked_at| {
+            looked_at.max(self.appended_at)
+        })
+    }
+}
+
 /// Why everything may have changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {

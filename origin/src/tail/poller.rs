@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{
     Shared, Tail,
-    db::{Error, News, Reading, Reason, Session},
+    db::{Change, Error, News, Reading, Reason, Session},
     events,
     history::{History, Tip},
 };
@@ -155,7 +155,10 @@ fn publish(
         untold,
     };
     let events: Arc<[Bytes]> = match &reading.news {
-        News::Changes(changes) => events::changes(&shared.name, &tip, &follows, changes),
+        News::Changes(changes) => {
+            let looked_at = since.map(|since| since.at);
+            events::changes(&shared.name, &tip, (&follows, looked_at), changes)
+        }
         News::Everything(reason) => {
             shared.metrics.everything.inc();
             tracing::warn!(reason = reason.as_str(), "everything is out of date");
@@ -190,22 +193,16 @@ fn publish(
     if let News::Changes(changes) = &reading.news {
         shared.metrics.transactions.inc_by(changes.len() as u64);
         for change in changes {
-            let delay = delay(since, change.appended_at, reading.at, sent_at.elapsed());
+            let delay = delay(since, change, reading.at, sent_at.elapsed());
             shared.metrics.delay.observe(delay.as_secs_f64());
         }
     }
     has_news
 }
 
-/// The longest time for which a change can have been visible: it was appended before its commit, and not visible at the
-/// poll before.
-fn delay(
-    since: Option<&Tip>,
-    appended_at: DateTime<Utc>,
-    at: DateTime<Utc>,
-    poll_took: Duration,
-) -> Duration {
-    let earliest = since.map_or(appended_at, |since| since.at.max(appended_at));
+/// The longest time for which a change can have been visible.
+fn delay(since: Option<&Tip>, change: &Change, at: DateTime<Utc>, poll_took: Duration) -> Duration {
+    let earliest = change.visible_since(since.map(|since| since.at));
     (at - earliest).to_std().unwrap_or_default() + poll_took
 }
 
@@ -226,7 +223,12 @@ mod tests {
         };
         let took = Duration::from_millis(1);
         for (appended, expected) in [(0, 11), (1000, 11), (1007, 4), (1012, 1)] {
-            let delay = delay(Some(&since), at(appended), at(1010), took);
+            let change = Change {
+                xid: 1,
+                groups: Vec::new(),
+                appended_at: at(appended),
+            };
+            let delay = delay(Some(&since), &change, at(1010), took);
             assert_eq!(delay, Duration::from_millis(expected), "{appended}");
         }
     }

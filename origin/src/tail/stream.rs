@@ -201,7 +201,9 @@ async fn catch_up(shared: &Shared, position: &Position, tip: &Tip) -> Result<Arc
         }
         News::Changes(changes) => {
             shared.metrics.resumed_from_outbox.inc();
-            Ok(events::changes(&shared.name, &tip, position, changes))
+            // When the reader's position was taken is not known: only when its transactions said what they change.
+            let since = (position, None);
+            Ok(events::changes(&shared.name, &tip, since, changes))
         }
         News::Everything(reason) => {
             shared.metrics.resumed_from_nothing.inc();
