@@ -145,6 +145,12 @@ impl Tail {
         self.shared.state().tip.is_some()
     }
 
+    /// What changes without being told, by the last look at the triggers.
+    pub fn untold(&self) -> Option<Arc<str>> {
+        let state = self.shared.state();
+        state.tip.as_ref().and_then(|tip| tip.untold.clone())
+    }
+
     /// How old the last position is. As a metric it is that of the moment when it is read.
     pub fn position_age(&self) -> Duration {
         let age = self.shared.state().polled_at.elapsed();

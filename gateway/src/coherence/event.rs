@@ -18,8 +18,9 @@ pub struct Told {
     pub tailer: Box<str>,
     /// The newest poll that the news belongs to.
     pub poll: u64,
-    /// The database's clock just before it was looked at.
-    pub at: Option<SystemTime>,
+    /// The earliest moment at which a transaction of it can have become visible, by the database's clock; of an origin that does
+    /// not say so, when it looked.
+    pub visible_since: Option<SystemTime>,
     /// What a replica must have replayed to show all of it.
     pub wal: Option<Lsn>,
     /// What was told before it: who has not applied as much has missed something. Missing where everything is out of date.
@@ -92,6 +93,8 @@ struct Data {
     #[serde(default)]
     at: Box<str>,
     #[serde(default)]
+    visible_since: Box<str>,
+    #[serde(default)]
     wal: Box<str>,
     #[serde(default)]
     since: Box<str>,
@@ -148,13 +151,16 @@ impl Told {
             since,
             tailer: data.tailer,
             poll: data.poll,
-            at: DateTime::parse_from_rfc3339(&data.at)
-                .ok()
-                .map(SystemTime::from),
+            visible_since: time(&data.visible_since).or_else(|| time(&data.at)),
             wal: data.wal.parse().ok(),
             position,
         }))
     }
+}
+
+fn time(text: &str) -> Option<SystemTime> {
+    let time = DateTime::parse_from_rfc3339(text).ok()?;
+    Some(time.into())
 }
 
 fn transactions(
@@ -215,12 +221,24 @@ mod tests {
         let told = told.unwrap().unwrap();
         assert_eq!((&*told.tailer, told.poll), ("t-0", 812));
         assert_eq!(told.wal, Some(Lsn(0x016B_3748)));
-        assert!(told.at.is_some() && told.position.is_some() && told.since.is_some());
+        assert!(told.visible_since.is_some() && told.position.is_some() && told.since.is_some());
         let expected = Transaction {
             id: "751@7.1.a".parse().ok(),
             groups: vec!["a".into(), "b\n".into()],
         };
         assert_eq!(told.news, News::Changes(vec![expected]));
+    }
+
+    #[test]
+    fn a_change_is_as_old_as_it_can_be_or_as_the_look_of_an_origin_that_does_not_say() {
+        let read = |more: &str| {
+            let data = format!(r#"{{{PLACE},"since":"1:1:@a",{more}"transactions":[]}}"#);
+            let told = Told::read(&message("change", Some("2:2:@a"), &data));
+            told.unwrap().unwrap().visible_since
+        };
+        let earlier = r#""visible_since":"2026-11-21T05:59:00.000000Z","#;
+        assert_eq!(read(earlier), time("2026-11-21T05:59:00Z"));
+        assert_eq!(read(""), time("2026-11-21T06:00:00.123456Z"));
     }
 
     #[test]

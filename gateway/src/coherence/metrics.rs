@@ -9,7 +9,7 @@ use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, 
 use super::event::{News, Told};
 use super::status::Delay;
 
-/// Upper bounds of the delay in seconds: from one poll of an origin to a stream that was cut.
+/// Upper bounds of the delay in seconds: from the wait for one poll of an origin to a stream that was cut.
 const DELAY_BOUNDS_SECONDS: [f64; 12] = [
     0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0,
 ];
@@ -55,7 +55,7 @@ impl CoherenceMetrics {
     pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
         let delay = HistogramOpts::new(
             "gateway_coherence_delay_seconds",
-            "From the look at the database that found a transaction, by its clock, to the effect here",
+            "From a commit, at the earliest that it can have been by the database's clock, to the effect here: at most that",
         );
         let metrics = Self {
             delay: Histogram::with_opts(delay.buckets(DELAY_BOUNDS_SECONDS.to_vec()))?,
@@ -118,8 +118,8 @@ impl CoherenceMetrics {
             News::Changes(transactions) => {
                 self.transactions.inc_by(transactions.len() as u64);
                 // The clocks of two machines: what seems to come from the future took no time.
-                let delay = told.at.map(|at| now.duration_since(at).unwrap_or_default());
-                let delay = delay.unwrap_or(Duration::ZERO);
+                let delay = told.visible_since.map(|since| now.duration_since(since));
+                let delay = delay.and_then(Result::ok).unwrap_or(Duration::ZERO);
                 for _ in transactions {
                     self.delay.observe(delay.as_secs_f64());
                 }
@@ -194,7 +194,7 @@ mod tests {
             news: News::Changes(vec![Transaction { id: None, groups }]),
             tailer: "t".into(),
             poll: 1,
-            at: Some(at),
+            visible_since: Some(at),
             wal: None,
             since: None,
             position: None,

@@ -26,7 +26,7 @@ pub struct CoherenceStatus {
     pending_writes: usize,
     /// When and why everything was stale the last time.
     everything: Option<Everything>,
-    /// From the look at the database that found a transaction to its effect here.
+    /// From the earliest moment at which a transaction can have become visible to its effect here: at most that.
     delay: Delay,
     /// Transactions applied.
     transactions: u64,

@@ -23,7 +23,7 @@ fn told(news: News, poll: u64, xmax: u64, wal: u64) -> Told {
         news,
         tailer: "t".into(),
         poll,
-        at: None,
+        visible_since: None,
         wal: Some(Lsn(wal)),
         since: None,
         position: Some(format!("{xmax}:{xmax}:@7.1.a").parse().unwrap()),

@@ -29,7 +29,8 @@ impl Settings {
             connections_max: 100,
             wal_mib_max: 1024,
             durable: true,
-            more: Vec::new(),
+            // A replica that was away for a while finds what it has missed, also after a recovery, which ends with a checkpoint.
+            more: vec!["wal_keep_size=256MB".into()],
         }
     }
 

@@ -139,10 +139,13 @@ async fn rotate(tail: &Tail) -> Result<bool, db::Error> {
 }
 
 async fn ready(State((tail, _)): State<(Tail, Registry)>) -> Response {
-    if tail.has_position() && tail.position_age() < POSITION_AGE_MAX {
-        "ready".into_response()
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "the outbox cannot be read").into_response()
+    let unready = |why: String| (StatusCode::SERVICE_UNAVAILABLE, why).into_response();
+    if !tail.has_position() || tail.position_age() >= POSITION_AGE_MAX {
+        return unready("the outbox cannot be read".to_owned());
+    }
+    match tail.untold() {
+        Some(untold) => unready(untold.as_ref().to_owned()),
+        None => "ready".into_response(),
     }
 }
 

@@ -21,7 +21,7 @@ use crate::database::Statement;
 pub const CHANGES_MAX: usize = 100_000;
 
 /// The statements of this module.
-pub static STATEMENTS: [&Statement; 5] = [&HELLO, &INCARNATE, &POLL, &TELL, &ROTATE];
+pub static STATEMENTS: [&Statement; 6] = [&HELLO, &INCARNATE, &POLL, &UNTOLD, &TELL, &ROTATE];
 
 /// What the numbers of this session's transactions mean; an error on a standby, whose rows may lag. The server keeps its
 /// timeline for as long as it is a primary.
@@ -63,6 +63,13 @@ static POLL: Statement = Statement::new(
      select null, null, null, null, null, null, u.xid::text, u.groups, u.appended_at
        from unseen u, amount
       where not amount.is_too_much",
+);
+
+/// What changes without being told, in a few words of bounded length; null while every trigger is in place.
+static UNTOLD: Statement = Statement::new(
+    "tail.untold",
+    "select string_agg('no trigger ' || missing.trigger || ' on ' || missing.relation, ', ')
+       from (select m.trigger, m.relation from coherence.missing_triggers() m limit 8) as missing",
 );
 
 /// Wakes the tailers of other origins; never part of a write's transaction, whose commit it would hold up.
@@ -151,6 +158,16 @@ pub struct Change {
     pub appended_at: DateTime<Utc>,
 }
 
+impl Change {
+    /// The earliest moment at which it can have become visible: it was appended before its commit, and a look before, if there
+    /// was one, did not find it.
+    pub fn visible_since(&self, looked_at: Option<DateTime<Utc>>) -> DateTime<Utc> {
+        looked_at.map_or(self.appended_at, |looked_at| {
+            looked_at.max(self.appended_at)
+        })
+    }
+}
+
 /// Why everything may have changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
@@ -235,6 +252,28 @@ impl Session {
             reading.ok_or(Error::Unexpected("without an incarnation"))
         };
         tokio::time::timeout(self.deadline, polled)
+            .await
+            .map_err(|_| Error::Timeout)?
+    }
+
+    /// What changes without being told; `None` while every trigger is in place.
+    ///
+    /// # Errors
+    /// As [`Session::poll`].
+    pub async fn untold(&self) -> Result<Option<String>, Error> {
+        let looked = async {
+            let mut untold = None;
+            // Twice before it is believed: a table that is swapped during the statement seems to lack its triggers.
+            for _ in 0..2 {
+                let row = self.client.query_one(UNTOLD.sql, &[]).await?;
+                untold = row.try_get(0)?;
+                if untold.is_none() {
+                    break;
+                }
+            }
+            Ok(untold)
+        };
+        tokio::time::timeout(self.deadline, looked)
             .await
             .map_err(|_| Error::Timeout)?
     }

@@ -31,6 +31,7 @@ struct ChangeData<'a> {
     #[serde(flatten)]
     place: &'a Place<'a>,
     since: &'a str,
+    visible_since: &'a str,
     transactions: &'a [Transaction<'a>],
 }
 
@@ -77,18 +78,26 @@ fn time(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::Micros, true)
 }
 
-/// Transactions that follow upon a position; only the last event names the next one, so a reader that breaks off in
-/// between gets all of them again.
-pub fn changes(tailer: &str, tip: &Tip, since: &Position, changes: &[Change]) -> Arc<[Bytes]> {
+/// Transactions that follow upon a position, and upon the time when that was found, if it is known; only the last event names
+/// the next one, so a reader that breaks off in between gets all of them again.
+pub fn changes(
+    tailer: &str,
+    tip: &Tip,
+    (since, looked_at): (&Position, Option<DateTime<Utc>>),
+    changes: &[Change],
+) -> Arc<[Bytes]> {
     let place = Place::new(tailer, tip);
     let position = tip.position.to_string();
     let since = since.to_string();
+    let earliest = changes.iter().map(|change| change.visible_since(looked_at));
+    let visible_since = time(earliest.min().unwrap_or(tip.at));
     let mut parts = parts(changes).into_iter().peekable();
     let mut events = Vec::new();
     while let Some(transactions) = parts.next() {
         let data = ChangeData {
             place: &place,
             since: &since,
+            visible_since: &visible_since,
             transactions: &transactions,
         };
         let id = parts.peek().is_none().then_some(position.as_str());
@@ -185,6 +194,7 @@ mod tests {
             wal: "0/16B3748".to_owned(),
             poll: 3,
             since: since(),
+            untold: None,
         }
     }
 
@@ -202,12 +212,17 @@ mod tests {
 
     #[test]
     fn an_event_is_three_lines_and_an_empty_one() {
-        let events = changes("t", &tip(), &since(), &[change(6, ["a\n\"b".to_owned()])]);
+        let events = changes(
+            "t",
+            &tip(),
+            (&since(), None),
+            &[change(6, ["a\n\"b".to_owned()])],
+        );
         assert_eq!(
             events.concat(),
             b"event: change\nid: 5:9:7@a\ndata: {\"tailer\":\"t\",\"poll\":3,\
               \"at\":\"2023-11-14T22:13:20.123456Z\",\"wal\":\"0/16B3748\",\"since\":\"5:6:@a\",\
-              \"transactions\":[{\"id\":\"6\",\"groups\":[\"a\\n\\\"b\"]}]}\n\n"
+              \"visible_since\":\"1970-01-01T00:00:00.000000Z\",\"transactions\":[{\"id\":\"6\",\"groups\":[\"a\\n\\\"b\"]}]}\n\n"
         );
     }
 
@@ -215,7 +230,7 @@ mod tests {
     fn much_is_told_in_events_of_bounded_size_of_which_the_last_has_the_position() {
         let many = |xid, count| change(xid, (0..count).map(|n| format!("group-{xid}-{n}")));
         let all = [many(1, 5000), many(2, 1), many(3, 9000), many(4, 0)];
-        let events = changes("t", &tip(), &since(), &all);
+        let events = changes("t", &tip(), (&since(), None), &all);
         assert!(events.len() > 5, "{}", events.len());
         let mut told = [0; 5];
         for (index, event) in events.iter().enumerate() {

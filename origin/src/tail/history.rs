@@ -20,6 +20,8 @@ pub struct Tip {
     pub poll: u64,
     /// Where the last change was told: who is there, or later, has missed nothing.
     pub since: Position,
+    /// What changes without being told, by the last look at the triggers: nothing is proven while there is such a thing.
+    pub untold: Option<Arc<str>>,
 }
 
 /// What a poll brought, as events.

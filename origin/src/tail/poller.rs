@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{
     Shared, Tail,
-    db::{Error, News, Reading, Session},
+    db::{Change, Error, News, Reading, Reason, Session},
     events,
     history::{History, Tip},
 };
@@ -22,6 +22,8 @@ const SPACING: Duration = Duration::from_millis(4);
 const UNHEARD: Duration = Duration::from_millis(250);
 /// How long after a change the next one is expected soon.
 const BUSY_FOR: Duration = Duration::from_secs(1);
+/// Between looks at whether every trigger is in place.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Between attempts to connect: doubled from the first to the second after each failure.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
 
@@ -56,15 +58,29 @@ pub async fn run(tail: Tail) {
 /// Polls over one session until it fails.
 async fn follow(shared: &Shared, session: &Session, mut succeeded: impl FnMut()) -> Error {
     let mut changed_at: Option<Instant> = None;
+    let mut looked_at: Option<Instant> = None;
     loop {
         let sent_at = Instant::now();
         let is_awaited = shared.is_awaited.swap(false, Ordering::AcqRel);
         let has_written = shared.has_written.swap(false, Ordering::AcqRel);
         shared.begun.fetch_add(1, Ordering::AcqRel);
         let since = shared.state().tip.clone();
+        let is_look_due = looked_at.is_none_or(|looked_at| looked_at.elapsed() >= LOOK_EVERY);
+        let look = async {
+            match is_look_due {
+                true => Ok(session.untold().await?.map(Arc::from)),
+                false => Ok(since.as_ref().and_then(|tip| tip.untold.clone())),
+            }
+        };
         let polled = async {
-            let polled = session.poll(since.as_ref().map(|tip| &tip.position)).await;
-            polled.map(|reading| publish(shared, since.as_ref(), reading, sent_at, is_awaited))
+            let reading = session.poll(since.as_ref().map(|tip| &tip.position));
+            let (mut reading, untold) = tokio::try_join!(reading, look)?;
+            compare(since.as_ref(), untold.as_deref(), &mut reading);
+            let asked = Asked {
+                sent_at,
+                is_awaited,
+            };
+            Ok(publish(shared, since.as_ref(), reading, untold, asked))
         };
         let told = async {
             match has_written {
@@ -82,6 +98,9 @@ async fn follow(shared: &Shared, session: &Session, mut succeeded: impl FnMut())
             }
         }
         succeeded();
+        if is_look_due {
+            looked_at = Some(sent_at);
+        }
         let interval = match changed_at {
             _ if shared.metrics.streams.get() == 0 => UNHEARD,
             Some(changed_at) if changed_at.elapsed() < BUSY_FOR => shared.settings.busy,
@@ -94,14 +113,37 @@ async fn follow(shared: &Shared, session: &Session, mut succeeded: impl FnMut())
     }
 }
 
+/// A poll that was sent.
+struct Asked {
+    sent_at: Instant,
+    /// Somebody waits for it, whether or not it brings anything.
+    is_awaited: bool,
+}
+
+/// Says once that changes go untold, and when they no longer do: any may have gone by then, so everything is out of date.
+fn compare(since: Option<&Tip>, untold: Option<&str>, reading: &mut Reading) {
+    match (since.and_then(|since| since.untold.as_ref()), untold) {
+        (None, Some(untold)) => tracing::error!(untold, "changes go untold; probes are refused"),
+        (Some(_), None) => {
+            tracing::info!("every trigger is in place again");
+            reading.news = News::Everything(Reason::Database);
+        }
+        _ => {}
+    }
+}
+
 /// Hands a reading to the streams; says whether it brought anything.
 fn publish(
     shared: &Shared,
     since: Option<&Tip>,
     reading: Reading,
-    sent_at: Instant,
-    is_awaited: bool,
+    untold: Option<Arc<str>>,
+    asked: Asked,
 ) -> bool {
+    let Asked {
+        sent_at,
+        is_awaited,
+    } = asked;
     // Upon the last changes that were told, whatever was polled without any in between.
     let follows = since.map_or(&reading.position, |tip| &tip.since).clone();
     let mut tip = Tip {
@@ -110,9 +152,13 @@ fn publish(
         at: reading.at,
         wal: reading.wal,
         poll: shared.begun.load(Ordering::Acquire),
+        untold,
     };
     let events: Arc<[Bytes]> = match &reading.news {
-        News::Changes(changes) => events::changes(&shared.name, &tip, &follows, changes),
+        News::Changes(changes) => {
+            let looked_at = since.map(|since| since.at);
+            events::changes(&shared.name, &tip, (&follows, looked_at), changes)
+        }
         News::Everything(reason) => {
             shared.metrics.everything.inc();
             tracing::warn!(reason = reason.as_str(), "everything is out of date");
@@ -147,22 +193,16 @@ fn publish(
     if let News::Changes(changes) = &reading.news {
         shared.metrics.transactions.inc_by(changes.len() as u64);
         for change in changes {
-            let delay = delay(since, change.appended_at, reading.at, sent_at.elapsed());
+            let delay = delay(since, change, reading.at, sent_at.elapsed());
             shared.metrics.delay.observe(delay.as_secs_f64());
         }
     }
     has_news
 }
 
-/// The longest time for which a change can have been visible: it was appended before its commit, and not visible at the
-/// poll before.
-fn delay(
-    since: Option<&Tip>,
-    appended_at: DateTime<Utc>,
-    at: DateTime<Utc>,
-    poll_took: Duration,
-) -> Duration {
-    let earliest = since.map_or(appended_at, |since| since.at.max(appended_at));
+/// The longest time for which a change can have been visible.
+fn delay(since: Option<&Tip>, change: &Change, at: DateTime<Utc>, poll_took: Duration) -> Duration {
+    let earliest = change.visible_since(since.map(|since| since.at));
     (at - earliest).to_std().unwrap_or_default() + poll_took
 }
 
@@ -179,10 +219,16 @@ mod tests {
             wal: String::new(),
             poll: 1,
             since: "1:1:@a".parse().expect("a position"),
+            untold: None,
         };
         let took = Duration::from_millis(1);
         for (appended, expected) in [(0, 11), (1000, 11), (1007, 4), (1012, 1)] {
-            let delay = delay(Some(&since), at(appended), at(1010), took);
+            let change = Change {
+                xid: 1,
+                groups: Vec::new(),
+                appended_at: at(appended),
+            };
+            let delay = delay(Some(&since), &change, at(1010), took);
             assert_eq!(delay, Duration::from_millis(expected), "{appended}");
         }
     }

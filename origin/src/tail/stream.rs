@@ -97,6 +97,10 @@ async fn probe(State(tail): State<Tail>) -> Response {
     let Some(tip) = shared.tip_after(&mut version, begun).await else {
         return unavailable("the database does not answer");
     };
+    if tip.untold.is_some() {
+        // Leases run out: gateways must not vouch for what changes past the triggers.
+        return unavailable("changes go untold");
+    }
     shared.metrics.probes.inc();
     let fields = [(CONTENT_TYPE, reply::JSON), (CACHE_CONTROL, NO_STORE)];
     (fields, events::probe(&shared.name, &tip)).into_response()
@@ -188,6 +192,7 @@ async fn catch_up(shared: &Shared, position: &Position, tip: &Tip) -> Result<Arc
         wal: reading.wal,
         poll: tip.poll,
         since: position.clone(),
+        untold: tip.untold.clone(),
     };
     match &reading.news {
         News::Changes(changes) if changes.is_empty() => {
@@ -196,7 +201,9 @@ async fn catch_up(shared: &Shared, position: &Position, tip: &Tip) -> Result<Arc
         }
         News::Changes(changes) => {
             shared.metrics.resumed_from_outbox.inc();
-            Ok(events::changes(&shared.name, &tip, position, changes))
+            // When the reader's position was taken is not known: only when its transactions said what they change.
+            let since = (position, None);
+            Ok(events::changes(&shared.name, &tip, since, changes))
         }
         News::Everything(reason) => {
             shared.metrics.resumed_from_nothing.inc();

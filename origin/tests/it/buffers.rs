@@ -73,7 +73,7 @@ const BOUNDS: [Bound; 29] = [
 ];
 
 /// What no request runs, or not once for each: the private listener's, the tasks in the background, new connections.
-const NOT_OF_REQUESTS: [&str; 14] = [
+const NOT_OF_REQUESTS: [&str; 15] = [
     "health.problems",
     "database.unsafe_settings",
     "database.role",
@@ -86,6 +86,7 @@ const NOT_OF_REQUESTS: [&str; 14] = [
     "tail.hello",
     "tail.incarnate",
     "tail.poll",
+    "tail.untold",
     "tail.tell",
     "tail.rotate",
 ];

@@ -90,7 +90,7 @@ async fn no_statement_reads_a_table_from_end_to_end() {
 }
 
 /// The indexes of every statement. Those of a page's children are by the product: they are not found one by one.
-const LOOK_UPS: [(&str, &[&str]); 41] = [
+const LOOK_UPS: [(&str, &[&str]); 42] = [
     ("products.list", &["product_counts_pkey", "products_pkey"]),
     (
         "products.get",
@@ -236,6 +236,7 @@ const LOOK_UPS: [(&str, &[&str]); 41] = [
         "tail.poll",
         &["outbox_0_xid_idx", "outbox_1_xid_idx", "outbox_2_xid_idx"],
     ),
+    ("tail.untold", &[]),
     ("tail.tell", &[]),
     ("tail.rotate", &[]),
 ];

@@ -263,7 +263,7 @@ async fn the_stream_runs_alone_over_tables_of_any_service() {
         .unwrap();
     events.expect_groups(&["note-7"]).await;
     // Nobody else turns the outbox over.
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         let slot = "select slot from coherence.rotation";
         let slot = cluster.cluster().psql(&database, slot).unwrap();
@@ -281,6 +281,17 @@ async fn the_stream_runs_alone_over_tables_of_any_service() {
         let answer = Answer::read(open(address, path).await).await;
         assert_eq!(answer.status, 200, "{path}");
         assert!(answer.text().contains(expected), "{path}: {answer:?}");
+    }
+    for (trigger, status) in [("disable trigger", 503), ("enable always trigger", 200)] {
+        let alter = format!("alter table public.note {trigger} coherence_update");
+        cluster.cluster().psql(&database, &alter).unwrap();
+        let mut answer = Answer::read(open(address, "/readyz").await).await;
+        while answer.status != status {
+            assert!(Instant::now() < deadline, "{trigger}: {answer:?}");
+            answer = Answer::read(open(address, "/readyz").await).await;
+        }
+        let is_named = answer.text().contains("coherence_update on public.note");
+        assert_eq!(is_named, status == 503, "{answer:?}");
     }
     nix_terminate(&program.0);
     assert!(program.0.wait().unwrap().success());

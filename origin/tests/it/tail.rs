@@ -95,8 +95,13 @@ impl Events {
 
 impl Events {
     /// Reads until a group has been told, among others: what was read from the outbox may come once more.
-    async fn until_told(&mut self, group: &str) {
-        while !self.news().await.groups().contains(group) {}
+    async fn until_told(&mut self, group: &str) -> Event {
+        loop {
+            let event = self.news().await;
+            if event.groups().contains(group) {
+                return event;
+            }
+        }
     }
 }
 
@@ -243,11 +248,21 @@ async fn a_stream_resumes_on_any_origin_from_memory_or_from_the_outbox() {
         append(&one, group).await;
     }
     let end = events.expect_groups(&["a", "b"]).await;
+    let committed_by: String = app_clock(&one).await;
     // This one has nothing in memory of before its start.
     let other = TestApp::beside(&one, &[]).await;
     for app in [&one, &other] {
+        TestApp::until("a pause", async || {
+            let passed = format!(
+                "select clock_timestamp() > '{committed_by}'::timestamptz + interval '300 ms'"
+            );
+            app.value(&passed).await
+        })
+        .await;
         let mut events = Events::resume(app, begin.id()).await;
-        events.until_told("a").await;
+        let told = events.until_told("a").await;
+        let visible_since = told.data["visible_since"].as_str().unwrap();
+        assert!(visible_since < committed_by.as_str(), "{told:?}");
         append(app, "c").await;
         events.until_told("c").await;
         let path = format!("/events?position={}", events_end(app).await);
@@ -264,6 +279,13 @@ async fn a_stream_resumes_on_any_origin_from_memory_or_from_the_outbox() {
     let from_outbox = "origin_events_resumes_total{from=\"outbox\"} 1";
     assert!(metrics.text().contains(from_outbox), "{}", metrics.text());
     assert!(end.position().includes(&begin.position()));
+}
+
+/// The database's clock, as events tell times.
+async fn app_clock(app: &TestApp) -> String {
+    let clock =
+        "select to_char(clock_timestamp() at time zone 'utc', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')";
+    app.value(clock).await
 }
 
 /// A position of now.
@@ -456,6 +478,53 @@ async fn a_probe_answers_with_a_snapshot_of_later_and_the_stream_reaches_it_at_o
             last = events.next().await;
         }
         assert_eq!(last.name, "position");
+    }
+}
+
+#[tokio::test]
+async fn probes_are_refused_while_changes_go_untold_and_then_everything_is_out_of_date() {
+    let app = TestApp::start(&[]).await;
+    let mut events = Events::open(&app).await;
+    events.next().await.assert_everything("position");
+    for (breaking, mending) in [
+        (
+            "alter table shop.reviews disable trigger coherence_update",
+            "alter table shop.reviews enable always trigger coherence_update",
+        ),
+        // Of which no event trigger tells.
+        (
+            "alter event trigger coherence_ddl disable",
+            "alter event trigger coherence_ddl enable always",
+        ),
+    ] {
+        assert_eq!(app.post_private("/events/probe").await.status, 200);
+        app.sql(breaking).await;
+        TestApp::until(breaking, async || {
+            app.post_private("/events/probe").await.status == 503
+        })
+        .await;
+        let refused = app.post_private("/events/probe").await;
+        assert_eq!(refused.field("retry-after"), "1");
+        let told = events_told(&mut events, &app, "meanwhile").await;
+        app.sql(mending).await;
+        TestApp::until(mending, async || {
+            app.post_private("/events/probe").await.status == 200
+        })
+        .await;
+        let mut resumed = Events::resume(&app, told.id()).await;
+        resumed.news().await.assert_everything("database");
+        events = Events::open(&app).await;
+    }
+}
+
+/// Appends a group, and reads until it is told.
+async fn events_told(events: &mut Events, app: &TestApp, group: &str) -> Event {
+    append(app, group).await;
+    loop {
+        let event = events.news().await;
+        if event.name == "change" {
+            return event;
+        }
     }
 }
 

@@ -3,14 +3,15 @@
 use std::collections::BTreeSet;
 
 use origin::tail::{
-    db::{News, Reading, Session},
+    db::{Change, News, Reading, Session},
     position::Position,
 };
 use sqlx::PgConnection;
 
 use crate::support::{TestApp, execute};
 
-const WRITERS: usize = 3;
+/// Writers, or two and a reader.
+const ACTORS: usize = 3;
 
 /// What a writer does, one step after the other.
 const STEPS: [fn(usize) -> String; 3] = [
@@ -20,15 +21,15 @@ const STEPS: [fn(usize) -> String; 3] = [
     |_| "commit".to_owned(),
 ];
 
-/// Every order in which the writers' steps can follow each other: whose turn it is, and again.
-fn orders(steps_left: [usize; WRITERS]) -> Vec<Vec<usize>> {
+/// Every order in which the actors' steps can follow each other: whose turn it is, and again.
+fn orders(steps_left: [usize; ACTORS]) -> Vec<Vec<usize>> {
     let mut orders = Vec::new();
-    for writer in 0..WRITERS {
+    for actor in 0..ACTORS {
         let mut left = steps_left;
-        if left[writer] > 0 {
-            left[writer] -= 1;
+        if left[actor] > 0 {
+            left[actor] -= 1;
             for mut rest in self::orders(left) {
-                rest.insert(0, writer);
+                rest.insert(0, actor);
                 orders.push(rest);
             }
         }
@@ -62,14 +63,16 @@ impl BySequence {
     }
 }
 
+fn changes(reading: &Reading) -> &[Change] {
+    match &reading.news {
+        News::Changes(changes) => changes,
+        News::Everything(_) => panic!("{reading:?}"),
+    }
+}
+
 fn groups(reading: &Reading) -> Vec<String> {
-    let News::Changes(changes) = &reading.news else {
-        panic!("{reading:?}");
-    };
-    changes
-        .iter()
-        .flat_map(|change| change.groups.clone())
-        .collect()
+    let changes = changes(reading).iter();
+    changes.flat_map(|change| change.groups.clone()).collect()
 }
 
 fn names(writers: &BTreeSet<usize>) -> BTreeSet<String> {
@@ -84,16 +87,16 @@ async fn every_commit_is_told_once_by_the_next_poll_in_every_order_of_three_tran
     let app = TestApp::start(&[]).await;
     let session = Session::open(app.state.tail.source(), None).await.unwrap();
     let mut writers = Vec::new();
-    for _ in 0..WRITERS {
+    for _ in 0..ACTORS {
         writers.push(app.owner().await);
     }
     let mut reader = app.owner().await;
     let (mut tried, mut skipped_by_sequence) = (0, 0);
-    for order in orders([STEPS.len(); WRITERS]) {
+    for order in orders([STEPS.len(); ACTORS]) {
         execute(&mut reader, "truncate coherence.outbox").await;
         let mut position: Position = session.poll(None).await.unwrap().position;
         let mut by_sequence = BySequence::default();
-        let mut done = [0; WRITERS];
+        let mut done = [0; ACTORS];
         let mut committed = BTreeSet::new();
         let mut told = Vec::new();
         for writer in &order {
@@ -114,13 +117,63 @@ async fn every_commit_is_told_once_by_the_next_poll_in_every_order_of_three_tran
                 "{order:?}"
             );
         }
-        assert_eq!(told.len(), WRITERS, "told more than once: {order:?}");
+        assert_eq!(told.len(), ACTORS, "told more than once: {order:?}");
         skipped_by_sequence += usize::from(by_sequence.seen != names(&committed));
         tried += 1;
     }
     // 9! / (3! 3! 3!)
     assert_eq!(tried, 1680);
     assert!(skipped_by_sequence > 100, "{skipped_by_sequence}");
+}
+
+/// Polls anywhere among the steps, not after each: what a poll finds has come since the last one whole, or was running then.
+#[tokio::test]
+async fn every_commit_is_told_once_wherever_polls_come_among_the_steps_of_two_transactions() {
+    const POLLER: usize = 2;
+    let app = TestApp::start(&[]).await;
+    let session = Session::open(app.state.tail.source(), None).await.unwrap();
+    let mut writers = [app.owner().await, app.owner().await];
+    let mut owner = app.owner().await;
+    let (mut tried, mut above_xmax, mut were_running) = (0, 0, 0);
+    for mut order in orders([STEPS.len(), STEPS.len(), 3]) {
+        execute(&mut owner, "truncate coherence.outbox").await;
+        let mut position = session.poll(None).await.unwrap().position;
+        let mut done = [0; 2];
+        let mut committed = BTreeSet::new();
+        let mut told = Vec::new();
+        order.push(POLLER);
+        for &actor in &order {
+            if actor != POLLER {
+                execute(&mut writers[actor], &STEPS[done[actor]](actor)).await;
+                done[actor] += 1;
+                if done[actor] == STEPS.len() {
+                    committed.insert(actor);
+                }
+                continue;
+            }
+            let reading = session.poll(Some(&position)).await.unwrap();
+            for change in changes(&reading) {
+                match change.xid >= position.snapshot.xmax() {
+                    true => above_xmax += 1,
+                    false => were_running += 1,
+                }
+                told.extend(change.groups.clone());
+            }
+            assert!(reading.position.includes(&position), "{order:?}");
+            position = reading.position;
+            let all: BTreeSet<_> = told.iter().cloned().collect();
+            assert_eq!(all, names(&committed), "{order:?}");
+        }
+        assert_eq!(told.len(), 2, "told more than once: {order:?}");
+        tried += 1;
+    }
+    // 9! / (3! 3! 3!)
+    assert_eq!(tried, 1680);
+    // More were running where other sessions of the server take numbers in between.
+    assert!(
+        above_xmax > 1000 && were_running > 100,
+        "{above_xmax}, {were_running}"
+    );
 }
 
 #[tokio::test]
