@@ -9,6 +9,7 @@ pub mod files;
 pub mod inspect;
 mod jobs;
 pub mod merge;
+pub mod owed;
 pub mod shape;
 pub mod swap;
 pub mod writes;
