@@ -20,7 +20,8 @@ use crate::{
     reject::{RejectCount, RejectFile, RejectLimit},
     report::{FileReport, LoadReport, per_second},
     rows::{self, FileOutcome, State},
-    schema::{self, Jobs, build, swap, writes},
+    schema::{self, Jobs, build, owed, swap, writes},
+    tables::TABLES,
 };
 
 /// What becomes of the rows that are live.
@@ -67,6 +68,8 @@ pub(crate) struct Run<'a> {
     pub(crate) options: &'a LoadOptions,
     /// What has been done so far.
     pub(crate) report: LoadReport,
+    /// A load before this one was to purge the gateways, and they have not all answered since.
+    owes_purge: bool,
 }
 
 /// Loads the data set into fresh tables and puts them in the place of the live ones.
@@ -92,6 +95,7 @@ pub async fn run(database_url: &str, options: &LoadOptions) -> Result<LoadReport
         database_url,
         options,
         report: LoadReport::of(&set, loaded_at),
+        owes_purge: false,
     };
     let state = State {
         rejects,
@@ -102,6 +106,7 @@ pub async fn run(database_url: &str, options: &LoadOptions) -> Result<LoadReport
     if options.mode == Mode::Replace {
         check_missing(&mut run.conn, &set).await?;
     }
+    run.catch_up().await?;
     writes::hold(&mut run.conn).await?;
     let outcome = match options.mode {
         Mode::Merge => Box::pin(merge::run(&mut run, set, state)).await,
@@ -129,13 +134,61 @@ impl Run<'_> {
     /// was before, then lets changes in again.
     pub(crate) async fn in_place(&mut self, order: &Order) {
         self.report.swapped_at = Some(Utc::now());
-        if let Some(gateways) = &self.options.gateways
-            && !order.is_empty()
-        {
+        let everything = Order::All(true);
+        // What was owed is more than the groups of this load.
+        let order = if self.owes_purge { &everything } else { order };
+        self.purge(order).await;
+        if let Err(error) = writes::release(&mut self.conn).await {
+            tracing::warn!("{error}");
+        }
+    }
+
+    /// Whether there is any gateway to purge.
+    pub(crate) fn has_gateways(&self) -> bool {
+        self.options.gateways.is_some()
+    }
+
+    /// Does what a load that was stopped behind its commit has left. Before all else, as this one may
+    /// fail for its own reasons: each of its rows may be refused as live, and too many be refused.
+    async fn catch_up(&mut self) -> Result<()> {
+        let owed = owed::find(&mut self.conn).await?;
+        if owed.purge {
+            self.owes_purge = true;
+            self.purge(&Order::All(true)).await;
+            if !self.has_gateways() {
+                tracing::warn!(
+                    "an earlier load was to purge gateways, and they may still hold what was before it: \
+                     a load with --purge purges them"
+                );
+            }
+        }
+        if owed.statistics {
+            let tables = TABLES.iter().map(|table| table.name).collect();
+            let analyzing = build::analyze_live(self.database_url, self.options.jobs, &tables);
+            // Tables of an older version may lack one, and a load is what renews them.
+            match analyzing.await {
+                Ok(()) => owed::analyzed(&mut self.conn).await?,
+                Err(error) => tracing::warn!("{error}"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Purges the gateways, if there are any, and writes down that nothing is owed any more once all have
+    /// answered.
+    async fn purge(&mut self, order: &Order) {
+        let Some(gateways) = &self.options.gateways else {
+            return;
+        };
+        if !order.is_empty() {
             self.report.purges = gateways.purge(order).await;
             self.report.purged_at = Some(Utc::now());
+            if self.report.purges.iter().any(|purge| purge.error.is_some()) {
+                return;
+            }
         }
-        if let Err(error) = writes::release(&mut self.conn).await {
+        self.owes_purge = false;
+        if let Err(error) = owed::purged(&mut self.conn).await {
             tracing::warn!("{error}");
         }
     }
@@ -170,7 +223,8 @@ async fn replace(run: &mut Run<'_>, set: DataSet, state: State) -> Result<()> {
     finish_tables(run).await?;
     let clock = Instant::now();
     run.report.seconds = started.elapsed().as_secs_f64();
-    swap::swap(&mut run.conn, &run.report.to_json(), changes_known).await?;
+    let (report, owes_purge) = (run.report.to_json(), run.has_gateways());
+    swap::swap(&mut run.conn, &report, changes_known, owes_purge).await?;
     run.in_place(&Order::All(true)).await;
     // The load is done: tables that somebody still reads are removed by the next run at the latest.
     let is_removed = build::drop_old(&mut run.conn).await.unwrap_or(false);
@@ -335,6 +389,7 @@ async fn finish_tables(run: &mut Run<'_>) -> Result<()> {
         database_url,
         options,
         report,
+        ..
     } = run;
     let scattered = report.mark_scattered();
     let mut clock = Instant::now();

@@ -12,7 +12,7 @@ use crate::{
     load::{self, Run},
     purge::Order,
     rows::State,
-    schema::{build, merge, shape},
+    schema::{build, merge, owed, shape},
     tables::{TABLES, Table},
 };
 
@@ -30,7 +30,8 @@ pub(crate) async fn run(run: &mut Run<'_>, set: DataSet, state: State) -> Result
     clock = Instant::now();
     let step = run.options.progress.spinner("adding rows");
     // The report that is written down cannot tell how long that took.
-    let groups = merge::add(&mut run.conn, &run.report.to_json(), &copied).await?;
+    let (report, owes_purge) = (run.report.to_json(), run.has_gateways());
+    let groups = merge::add(&mut run.conn, &report, &copied, owes_purge).await?;
     run.in_place(&Order::of(groups)).await;
     let seconds = clock.elapsed().as_secs_f64();
     step.finish(&format!("{seconds:.1} s"));
@@ -38,7 +39,8 @@ pub(crate) async fn run(run: &mut Run<'_>, set: DataSet, state: State) -> Result
     // The rows are in: nothing makes a failure of it any more.
     let tidied = async {
         build::drop_next(&mut run.conn).await?;
-        build::analyze_live(run.database_url, run.options.jobs, &copied).await
+        build::analyze_live(run.database_url, run.options.jobs, &copied).await?;
+        owed::analyzed(&mut run.conn).await
     };
     if let Err(error) = tidied.await {
         tracing::warn!("{error}");

@@ -9,6 +9,7 @@ pub mod files;
 pub mod inspect;
 mod jobs;
 pub mod merge;
+pub mod owed;
 pub mod shape;
 pub mod swap;
 pub mod writes;
@@ -30,8 +31,9 @@ use crate::error::{Error, Result, database};
 
 /// The advisory lock that keeps loads and migrations of one database apart.
 const LOCK_KEY: i64 = 0x6174_656c_6965_7201;
-/// How long a load waits for it: longer than the server needs to notice that a load was killed.
-const LOCK_WAIT: Duration = Duration::from_secs(5);
+/// How long a load waits for it: longer than the server needs to notice that a load was killed. It looks every two
+/// seconds, but not while a commit writes tables to a slow disk, nor soon if it gets no processor.
+const LOCK_WAIT: Duration = Duration::from_secs(10);
 const LOCK_POLL: Duration = Duration::from_millis(100);
 
 /// The role that origins use: it can change rows and nothing else. Roles belong to the whole

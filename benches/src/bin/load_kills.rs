@@ -1,23 +1,29 @@
 //! SIGKILL at random moments of a load, to the loader and to Postgres: what is live stays, and a rerun ends as if nothing had been.
 
+use std::ffi::OsStr;
 use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use benches::dice::Dice;
-use benches::loading::{Database, Workplace};
+use benches::loading::{Database, Etl, Workplace};
 use benches::paced::sleep_until;
 use benches::report::keep;
 use benches::shop::kill_server;
 use benches::verdict::Verdicts;
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use stack::Settings;
 
 #[derive(Parser)]
 struct Arguments {
-    /// Products of each of the two data sets that replace each other.
+    /// What the loads that are killed do.
+    #[arg(long, value_enum, default_value_t = Mode::Replace)]
+    mode: Mode,
+    /// Products of each data set.
     #[arg(long, default_value_t = 20_000)]
     products: u64,
     /// How often the loader is killed.
@@ -37,6 +43,24 @@ struct Arguments {
     keep: Option<PathBuf>,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Mode {
+    /// Two data sets replace each other.
+    Replace,
+    /// One is added to an empty shop, again and again.
+    Merge,
+}
+
+impl Mode {
+    /// As the loader's `--mode` has it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Replace => "replace",
+            Self::Merge => "merge",
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Victim {
     Loader,
@@ -49,11 +73,29 @@ struct DataSet {
     checksums: String,
 }
 
+/// A kill to come.
+#[derive(Clone, Copy, Debug)]
+struct Plan {
+    mode: Mode,
+    victim: Victim,
+    after: Duration,
+    /// Whether to look at what is live before the rerun, which begins at once otherwise.
+    looks: bool,
+}
+
+/// What was live after a kill.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Live {
+    Old,
+    New,
+    Neither,
+    Unseen,
+}
+
 /// What was live after a kill, and after the rerun.
 struct Outcome {
     was_running: bool,
-    is_whole: bool,
-    is_old: bool,
+    live: Live,
     reran: bool,
 }
 
@@ -61,7 +103,7 @@ fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
     let place = Workplace::below(&arguments.work)?;
     let database = place.database("data", Settings::durable())?;
-    let (sets, seconds) = undisturbed(&place, &database, arguments.products)?;
+    let (sets, seconds) = undisturbed(&place, &database, &arguments)?;
     let mut dice = Dice::new(arguments.seed);
     let mut raw = String::from("victim,after_ms,was_running,live,rerun\n");
     let mut verdicts = Verdicts::default();
@@ -73,25 +115,41 @@ fn main() -> Result<ExitCode> {
     let mut next = 0;
     for (victim, kills) in victims {
         let mut outcomes = Vec::new();
-        for _ in 0..kills {
+        for number in 0..kills {
             let after = Duration::from_millis(dice.between(0, (seconds * 1e3) as u32).into());
             let (old, new) = (&sets[1 - next], &sets[next]);
-            let outcome = kill(&database, victim, after, old, new)
-                .with_context(|| format!("{victim:?} killed after {after:?}"))?;
-            let live = if outcome.is_old { "old" } else { "new" };
-            let (was_running, reran) = (outcome.was_running, outcome.reran);
+            let plan = Plan {
+                mode: arguments.mode,
+                victim,
+                after,
+                looks: number % 2 == 0,
+            };
+            let outcome = kill(&database, plan, old, new).with_context(|| format!("{plan:?}"))?;
+            let Outcome {
+                was_running,
+                live,
+                reran,
+            } = outcome;
             let after_ms = after.as_millis();
-            let line = format!("{victim:?},{after_ms},{was_running},{live},{reran}");
+            let line = format!("{victim:?},{after_ms},{was_running},{live:?},{reran}");
             println!("{line}");
             writeln!(raw, "{line}")?;
             outcomes.push(outcome);
-            next = 1 - next;
+            match arguments.mode {
+                Mode::Replace => next = 1 - next,
+                Mode::Merge => {
+                    load(&database, &old.csv, Mode::Replace)
+                        .run()?
+                        .succeeded()?;
+                }
+            }
         }
         judge(victim, &outcomes, &mut verdicts);
     }
     if let Some(dir) = &arguments.keep {
         let summary = format!(
-            "An undisturbed load takes {seconds:.2} s.\n\n{}\nThe checksums of the two sets:\n\n{}\n\n{}\n",
+            "Mode: {}. An undisturbed load takes {seconds:.2} s.\n\n{}\nThe checksums of the two sets:\n\n{}\n\n{}\n",
+            arguments.mode.name(),
             verdicts.text(),
             sets[0].checksums,
             sets[1].checksums
@@ -102,19 +160,31 @@ fn main() -> Result<ExitCode> {
     Ok(verdicts.exit_code())
 }
 
-/// The two data sets, loaded one after the other, and how long the slower load took.
+/// The two data sets, the one that is live last, loaded one after the other, and how long the slower load took.
 fn undisturbed(
     place: &Workplace,
     database: &Database,
-    products: u64,
+    arguments: &Arguments,
 ) -> Result<([DataSet; 2], f64)> {
-    let load = |seed: u64| {
-        let (csv, _) = place.generate(&format!("csv-{seed}"), products, seed)?;
-        let ran = database.etl("load").arg("--csv", &csv).run()?.succeeded()?;
+    let (csv, _) = place.generate("csv-1", arguments.products, 1)?;
+    let (other, mode) = match arguments.mode {
+        Mode::Replace => (
+            place.generate("csv-2", arguments.products, 2)?.0,
+            Mode::Replace,
+        ),
+        Mode::Merge => (place.path("csv-empty"), Mode::Merge),
+    };
+    if mode == Mode::Merge {
+        keep_headers(&csv, &other)?;
+    }
+    let undisturbed = |csv: PathBuf, mode: Mode| {
+        let ran = load(database, &csv, mode).run()?.succeeded()?;
         let checksums = database.verified(&csv)?;
         anyhow::Ok((DataSet { csv, checksums }, ran.seconds))
     };
-    let ((first, one), (second, two)) = (load(1)?, load(2)?);
+    // A merge begins with an empty shop, which is what the next round needs too.
+    let ((first, one), (second, two)) =
+        (undisturbed(csv, mode)?, undisturbed(other, Mode::Replace)?);
     ensure!(
         first.checksums != second.checksums,
         "the two data sets are the same"
@@ -124,15 +194,43 @@ fn undisturbed(
     Ok(([first, second], seconds))
 }
 
+/// Files as those of a data set, without rows.
+fn keep_headers(csv: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(csv)? {
+        let path = entry?.path();
+        let (Some(name), Some("csv")) =
+            (path.file_name(), path.extension().and_then(OsStr::to_str))
+        else {
+            continue;
+        };
+        let mut header = Vec::new();
+        BufReader::new(File::open(&path)?).read_until(b'\n', &mut header)?;
+        fs::write(to.join(name), header)?;
+    }
+    Ok(())
+}
+
+fn load(database: &Database, csv: &Path, mode: Mode) -> Etl {
+    database
+        .etl("load")
+        .arg("--mode", mode.name())
+        .arg("--csv", csv)
+}
+
 fn judge(victim: Victim, outcomes: &[Outcome], verdicts: &mut Verdicts) {
     let count = |is: fn(&Outcome) -> bool| outcomes.iter().filter(|outcome| is(outcome)).count();
     let kills = outcomes.len();
-    let (whole, reran) = (count(|it| it.is_whole), count(|it| it.reran));
+    let (looked, reran) = (count(|it| it.live != Live::Unseen), count(|it| it.reran));
+    let torn = count(|it| it.live == Live::Neither);
     let reached = count(|it| it.was_running);
     verdicts.check(
         format_args!("{victim:?} killed: what is live is one of the two sets, whole"),
-        whole == kills && (reached > 0 || kills == 0),
-        format_args!("{whole} of {kills}; {reached} during the load"),
+        torn == 0 && (reached > 0 || kills == 0),
+        format_args!(
+            "{} of {looked} looked at; {reached} of {kills} during the load",
+            looked - torn
+        ),
     );
     verdicts.check(
         format_args!("{victim:?} killed: a rerun has the checksums of an undisturbed load"),
@@ -141,20 +239,13 @@ fn judge(victim: Victim, outcomes: &[Outcome], verdicts: &mut Verdicts) {
     );
 }
 
-/// Replaces `old` by `new`, kills the victim on the way, and runs the load again.
-fn kill(
-    database: &Database,
-    victim: Victim,
-    after: Duration,
-    old: &DataSet,
-    new: &DataSet,
-) -> Result<Outcome> {
-    let load = || database.etl("load").arg("--csv", &new.csv);
-    let mut running = load().start()?;
-    let was_running = match victim {
-        Victim::Loader => running.kill_after(after)?,
+/// Loads `new` where `old` is live, kills the victim on the way, and runs the load again.
+fn kill(database: &Database, plan: Plan, old: &DataSet, new: &DataSet) -> Result<Outcome> {
+    let mut running = load(database, &new.csv, plan.mode).start()?;
+    let was_running = match plan.victim {
+        Victim::Loader => running.kill_after(plan.after)?,
         Victim::Postgres => {
-            sleep_until(Instant::now() + after);
+            sleep_until(Instant::now() + plan.after);
             let was_running = running.is_running()?;
             kill_server(&database.cluster)?;
             let ran = running.wait()?;
@@ -167,15 +258,18 @@ fn kill(
             was_running
         }
     };
-    database.end_sessions()?;
     let is = |set: &DataSet| is_live(database, &set.csv, &set.checksums);
-    let is_old = is(old);
-    let is_whole = is_old || is(new);
-    load().run()?.succeeded()?;
+    let live = match plan.looks {
+        false => Live::Unseen,
+        true if is(old) => Live::Old,
+        true if is(new) => Live::New,
+        true => Live::Neither,
+    };
+    // As an operator would: what the loader left on the server is for the next run to wait for.
+    load(database, &new.csv, plan.mode).run()?.succeeded()?;
     Ok(Outcome {
         was_running,
-        is_whole,
-        is_old,
+        live,
         reran: is(new),
     })
 }

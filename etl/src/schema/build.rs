@@ -47,7 +47,8 @@ const DISK_FULL: &str = "53100";
 pub async fn check_migrated(conn: &mut PgConnection) -> Result<()> {
     let is_migrated: bool = sqlx::query_scalar(
         "select to_regclass('shop.products') is not null
-            and to_regclass('service.loads') is not null
+            and exists (select from pg_attribute
+                         where attrelid = to_regclass('service.loads') and attname = 'owes_purge')
             and to_regprocedure('coherence.changes()') is not null",
     )
     .fetch_one(conn)

@@ -40,6 +40,7 @@ pub const MIGRATIONS: &[SqlFile] = sql_files![
     "migrations/20261121000001_service.sql",
     "migrations/20261121000002_loads_changes.sql",
     "migrations/20261121000003_interactions.sql",
+    "migrations/20261121000004_loads_owe.sql",
 ];
 
 /// The outbox, applied each time.

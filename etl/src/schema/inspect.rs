@@ -4,7 +4,7 @@ use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Postgres, Transaction};
 
-use super::{build, files, run, swap};
+use super::{build, files, run, shape, swap};
 use crate::{
     error::{Error, Result, database},
     tables::{TABLES, Table},
@@ -69,7 +69,7 @@ pub async fn rows(
 }
 
 /// What is wrong with the live tables taken together, a text each: references, sequences, derived
-/// rows, triggers.
+/// rows, triggers, keys and indexes.
 ///
 /// # Errors
 /// If Postgres refuses.
@@ -77,6 +77,10 @@ pub async fn problems(conn: &mut PgConnection) -> Result<Vec<String>> {
     let mut problems = references(conn).await?;
     for table in &TABLES {
         problems.extend(sequence(conn, table.name).await?);
+    }
+    // Before derived rows are made: their temporary tables would be taken for those that are compared.
+    if let Some(lacking) = shape::lacking(conn).await? {
+        problems.push(format!("the tables lack {lacking}"));
     }
     problems.extend(derived(conn).await?);
     match swap::check_triggers(conn).await {

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use futures_util::TryStreamExt as _;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 
-use super::{build::NEXT, files, run, swap, writes};
+use super::{build::NEXT, files, owed::Owed, run, swap, writes};
 use crate::{
     error::{Error, Result, database},
     purge,
@@ -43,7 +43,7 @@ pub async fn live_ids(
 /// out of date by that; `None` if they are more than a purge can name.
 ///
 /// Changes by origins must be held back. Changes that were told before this stay such that a later
-/// load would lose.
+/// load would lose. `owes_purge` is whether gateways are to be purged afterwards.
 ///
 /// # Errors
 /// If Postgres refuses a row; nothing has changed then.
@@ -51,6 +51,7 @@ pub async fn add(
     conn: &mut PgConnection,
     report: &serde_json::Value,
     tables: &BTreeSet<&'static str>,
+    owes_purge: bool,
 ) -> Result<Option<Vec<String>>> {
     let doing = "adding the rows of the load to the live tables";
     let mut tx = conn.begin().await.map_err(database(doing))?;
@@ -72,7 +73,11 @@ pub async fn add(
     tell(&mut tx).await?;
     let told = told(&mut tx).await?;
     let changes = writes::changes(&mut tx).await?;
-    swap::write_down(&mut tx, report, changes - others).await?;
+    let owed = Owed {
+        purge: owes_purge,
+        statistics: true,
+    };
+    swap::write_down(&mut tx, report, changes - others, owed).await?;
     swap::check_triggers(&mut tx).await?;
     tx.commit().await.map_err(database(doing))?;
     Ok(told)

@@ -5,6 +5,7 @@ use tokio::time;
 
 use super::{
     build::{LOCK_PAUSE, LOCK_TIMEOUT_MS, LOCK_TRIES, NEXT, is_lock_timeout},
+    owed::Owed,
     run, writes,
 };
 use crate::error::{Error, Result, database};
@@ -15,7 +16,7 @@ use crate::error::{Error, Result, database};
 /// the outbox tells every cache to begin anew.
 ///
 /// `changes_known` is how many changes had been told to the caches when the load began: one more,
-/// and it stops.
+/// and it stops. `owes_purge` is whether gateways are to be purged afterwards.
 ///
 /// # Errors
 /// If a lock is not to be had for over a minute, if a trigger is missing, or if somebody changed the
@@ -24,20 +25,22 @@ pub async fn swap(
     conn: &mut PgConnection,
     report: &serde_json::Value,
     changes_known: Option<i64>,
+    owes_purge: bool,
 ) -> Result<()> {
     for _ in 1..LOCK_TRIES {
-        match try_swap(conn, report, changes_known).await {
+        match try_swap(conn, report, changes_known, owes_purge).await {
             Err(error) if is_lock_timeout(&error) => time::sleep(LOCK_PAUSE).await,
             outcome => return outcome,
         }
     }
-    try_swap(conn, report, changes_known).await
+    try_swap(conn, report, changes_known, owes_purge).await
 }
 
 async fn try_swap(
     conn: &mut PgConnection,
     report: &serde_json::Value,
     changes_known: Option<i64>,
+    owes_purge: bool,
 ) -> Result<()> {
     let doing = "putting the new tables in place";
     let mut tx = conn.begin().await.map_err(database(doing))?;
@@ -62,12 +65,16 @@ async fn try_swap(
     {
         return Err(Error::LiveWrites(changes - known));
     }
-    write_down(&mut tx, report, changes).await?;
+    let owed = Owed {
+        purge: owes_purge,
+        statistics: false,
+    };
+    write_down(&mut tx, report, changes, owed).await?;
     check_triggers(&mut tx).await?;
     tx.commit().await.map_err(database(doing))
 }
 
-/// Writes down that a load is in place, and how many changes had been told by then.
+/// Writes down that a load is in place, how many changes had been told by then, and what is to follow.
 ///
 /// # Errors
 /// If Postgres refuses.
@@ -75,13 +82,18 @@ pub async fn write_down(
     conn: &mut PgConnection,
     report: &serde_json::Value,
     changes: i64,
+    owed: Owed,
 ) -> Result<()> {
-    sqlx::query("insert into service.loads (report, changes) values ($1, $2)")
-        .bind(report)
-        .bind(changes)
-        .execute(conn)
-        .await
-        .map_err(database("writing down the load"))?;
+    sqlx::query(
+        "insert into service.loads (report, changes, owes_purge, owes_statistics) values ($1, $2, $3, $4)",
+    )
+    .bind(report)
+    .bind(changes)
+    .bind(owed.purge)
+    .bind(owed.statistics)
+    .execute(conn)
+    .await
+    .map_err(database("writing down the load"))?;
     Ok(())
 }
 

@@ -1,6 +1,8 @@
 //! Any bytes as a file of any table. `PROPTEST_CASES=1000000` tries more of them; the fuzzer in
 //! `etl/fuzz` makes the same checks.
 
+use std::{collections::BTreeSet, fs, path::Path};
+
 use etl::tables::{TABLES, Table};
 use proptest::{prelude::*, strategy::Union};
 
@@ -126,4 +128,16 @@ proptest! {
     fn bytes_without_any_order_stop_nothing(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         checks::check(&bytes);
     }
+}
+
+#[test]
+fn the_seeds_of_the_fuzzer_hold_and_are_rows_of_most_tables() {
+    let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds");
+    let mut tables = BTreeSet::new();
+    for entry in fs::read_dir(seeds).unwrap() {
+        let bytes = fs::read(entry.unwrap().path()).unwrap();
+        tables.insert(TABLES[usize::from(bytes[0]) % TABLES.len()].name);
+        checks::check(&bytes);
+    }
+    assert!(tables.len() > TABLES.len() / 2, "{tables:?}");
 }

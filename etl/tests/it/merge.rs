@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::Path,
+    process::Stdio,
     time::{Duration, UNIX_EPOCH},
 };
 
@@ -14,6 +15,7 @@ use etl::{
     report::LoadReport,
     verify::{self, VerifyOptions},
 };
+use sqlx::Connection as _;
 use tempfile::TempDir;
 
 use crate::{
@@ -274,4 +276,50 @@ async fn refused_rows_can_be_mended_and_added() {
     let counts = &after.files["product.csv"].counts;
     assert_eq!((counts.loaded, counts.rejected()), (5, 0));
     assert_eq!(shop.rows("select count(*) from products").await, ["(6)"]);
+}
+
+/// Polls a query until its only row is this one.
+async fn wait_until(shop: &Shop, query: &str, row: &str) {
+    let waiting = async {
+        while shop.rows(query).await != [row] {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), waiting)
+        .await
+        .unwrap_or_else(|_| panic!("never {row}: {query}"));
+}
+
+#[tokio::test]
+async fn a_merge_that_is_killed_before_its_commit_adds_nothing_and_can_be_run_again() {
+    let (base, (dir, _)) = (TempDir::new().unwrap(), generate(40, 57));
+    collect("base", &[], base.path());
+    let (shop, undisturbed) = (Shop::new(), Shop::new());
+    for shop in [&shop, &undisturbed] {
+        shop.load(base.path()).await.unwrap();
+    }
+    merge(&undisturbed, dir.path()).await.unwrap();
+    let rows = "select (select count(*) from products), (select count(*) from reviews), (select count(*) from answers)";
+    let before = shop.rows(rows).await;
+    // The last of the tables cannot be written to: the rows of all others are in by then.
+    let mut other = shop.connect().await;
+    let mut locking = other.begin().await.unwrap();
+    sqlx::raw_sql("lock table shop.answer_photos in share mode")
+        .execute(&mut *locking)
+        .await
+        .unwrap();
+    let csv = dir.path().to_str().unwrap();
+    let mut load = etl(&["load", "--mode", "merge", "--csv", csv]);
+    load.args(["--database-url", &shop.url])
+        .stdout(Stdio::null());
+    let mut child = load.stderr(Stdio::null()).spawn().unwrap();
+    let waits = "select count(*) from pg_locks where not granted and relation = 'shop.answer_photos'::regclass";
+    wait_until(&shop, waits, "(1)").await;
+    child.kill().unwrap();
+    child.wait().unwrap();
+    locking.rollback().await.unwrap();
+    assert_eq!(shop.rows(rows).await, before);
+    // At once: the server may not have noticed yet.
+    merge(&shop, dir.path()).await.unwrap();
+    assert_eq!(shop.checksum().await, undisturbed.checksum().await);
 }

@@ -1,6 +1,11 @@
 //! Gateways that are purged by a load: when, and of what.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
 
 use chrono::Utc;
 use etl::{load, load::LoadOptions, load::Mode, purge::Gateways, report::LoadReport};
@@ -13,6 +18,7 @@ use tokio::{
 };
 
 use crate::{
+    command::etl,
     merge::REVIEWS,
     support::{Shop, collect, options},
 };
@@ -40,10 +46,16 @@ impl Scene {
         }
     }
 
-    fn load(&self, mode: Mode, csv: PathBuf) -> JoinHandle<LoadReport> {
+    /// The base URL of the gateway, and the file of its token.
+    fn gateway(&self) -> (String, PathBuf) {
         let token = self.dir.path().join("token");
         fs::write(&token, "abc").unwrap();
         let url = format!("http://{}", self.listener.local_addr().unwrap());
+        (url, token)
+    }
+
+    fn load(&self, mode: Mode, csv: PathBuf) -> JoinHandle<LoadReport> {
+        let (url, token) = self.gateway();
         let options = LoadOptions {
             mode,
             gateways: Some(Gateways::new(vec![url], &token).unwrap()),
@@ -68,6 +80,33 @@ impl Scene {
             .await
             .expect("no purge comes")
     }
+
+    /// Adds rows by the program, and kills it when it waits for the answer of the gateway.
+    async fn kill_unanswered(&self, csv: &Path) {
+        let (url, token) = self.gateway();
+        let mut load = etl(&["load", "--mode", "merge", "--database-url", &self.shop.url]);
+        load.arg("--csv").arg(csv);
+        load.args(["--purge", &url])
+            .arg("--purge-token-file")
+            .arg(token);
+        let mut child = load
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let (body, _unanswered) = self.purge().await;
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(body.contains("product-2-reviews"), "{body}");
+    }
+}
+
+/// A folder with one review more.
+fn one_review() -> TempDir {
+    let dir = TempDir::new().unwrap();
+    let review = "777,2,5,2020-01-01,s,b,true,false,n,e@x.y,null,0\n";
+    fs::write(dir.path().join("reviews.csv"), format!("{REVIEWS}{review}")).unwrap();
+    dir
 }
 
 async fn answer(mut stream: TcpStream) {
@@ -112,13 +151,7 @@ async fn a_purge_waits_for_no_reader_and_comes_before_the_next_write() {
 #[tokio::test]
 async fn rows_that_are_added_purge_their_groups_and_nothing_else() {
     let scene = Scene::new().await;
-    let more = TempDir::new().unwrap();
-    let review = "777,2,5,2020-01-01,s,b,true,false,n,e@x.y,null,0\n";
-    fs::write(
-        more.path().join("reviews.csv"),
-        format!("{REVIEWS}{review}"),
-    )
-    .unwrap();
+    let more = one_review();
     let loading = scene.load(Mode::Merge, more.path().to_owned());
     let (body, stream) = scene.purge().await;
     let is_held = "select not pg_try_advisory_xact_lock_shared(coherence.hold_key())";
@@ -133,4 +166,58 @@ async fn rows_that_are_added_purge_their_groups_and_nothing_else() {
         .unwrap();
     assert_eq!((report.loaded, report.purges.len()), (0, 0));
     assert_eq!(report.purged_at, None);
+}
+
+/// The rerun used to refuse every row as live, and to have nothing to purge and nothing to analyze.
+#[tokio::test]
+async fn a_merge_that_is_killed_before_its_purge_is_answered_leaves_it_to_the_next_run() {
+    let scene = Scene::new().await;
+    let more = one_review();
+    let counted = "select reltuples from pg_class where oid = 'shop.reviews'::regclass";
+    let before = scene.shop.rows(counted).await;
+    scene.kill_unanswered(more.path()).await;
+    let live = "select count(*) from reviews where id = 777";
+    assert_eq!(scene.shop.rows(live).await, ["(1)"], "it was committed");
+    assert_eq!(scene.shop.rows(counted).await, before);
+    // A run that names no gateway analyzes, and leaves the purge to one that does.
+    let unnamed = LoadOptions {
+        mode: Mode::Merge,
+        ..options(more.path())
+    };
+    let report = load::run(&scene.shop.url, &unnamed).await.unwrap();
+    assert_eq!((report.loaded, report.rejected), (0, 1));
+    assert_ne!(scene.shop.rows(counted).await, before);
+    let loading = scene.load(Mode::Merge, more.path().to_owned());
+    let (body, stream) = scene.purge().await;
+    assert_eq!(body, r#"{"all":true}"#);
+    answer(stream).await;
+    let report = loading.await.unwrap();
+    assert_eq!((report.loaded, report.purges.len()), (0, 1));
+    assert_eq!(report.purges[0].error, None);
+    // Now nothing is owed.
+    let owed = "select count(*) from service.loads where owes_purge or owes_statistics";
+    assert_eq!(scene.shop.rows(owed).await, ["(0)"]);
+    let loading = scene.load(Mode::Merge, more.path().to_owned());
+    assert_eq!(loading.await.unwrap().purges, []);
+}
+
+#[tokio::test]
+async fn a_run_that_fails_purges_first_what_a_killed_one_left() {
+    let scene = Scene::new().await;
+    let more = one_review();
+    scene.kill_unanswered(more.path()).await;
+    let (url, token) = scene.gateway();
+    let none = LoadOptions {
+        mode: Mode::Merge,
+        max_rejects: Some("0".parse().unwrap()),
+        gateways: Some(Gateways::new(vec![url], &token).unwrap()),
+        ..options(more.path())
+    };
+    let database_url = scene.shop.url.clone();
+    let loading = tokio::spawn(async move { load::run(&database_url, &none).await });
+    let (body, stream) = scene.purge().await;
+    assert_eq!(body, r#"{"all":true}"#);
+    answer(stream).await;
+    let error = loading.await.unwrap().unwrap_err();
+    assert_eq!(error.exit_code(), 7, "{error}");
 }

@@ -84,6 +84,14 @@ async fn whatever_is_changed_is_noticed_and_named() {
             "alter table shop.photos disable trigger coherence_update",
             "triggers are missing: shop.photos",
         ),
+        (
+            "drop index shop.reviews_product_id_idx",
+            "the tables lack reviews_product_id_idx.product_id",
+        ),
+        (
+            "alter table shop.skus drop constraint skus_pkey",
+            "the tables lack skus_pkey.id",
+        ),
     ];
     for (change, named) in changes {
         shop.load_over(dir.path()).await;

@@ -17,7 +17,9 @@ async fn load(owner_url: String, rows: String) {
         .await
         .unwrap();
     build::attach(&mut conn).await.unwrap();
-    swap::swap(&mut conn, &json!({}), None).await.unwrap();
+    swap::swap(&mut conn, &json!({}), None, false)
+        .await
+        .unwrap();
     assert!(build::drop_old(&mut conn).await.unwrap());
 }
 
