@@ -24,12 +24,14 @@ create trigger fill_related_exists before insert or update of related_id on rela
 create trigger keep_catalogue after insert or delete or update of id on products for each row execute function service.on_product();
 create trigger clear_product_counts after truncate on products for each statement execute function service.on_product_truncate();
 
-create trigger keep_review_meta after insert or delete or update of product_id, rating, recommend on reviews for each row when (not coherence.is_marked()) execute function service.on_review();
-create trigger keep_review_meta after insert or delete or update of product_id, characteristic_id, value on characteristic_reviews for each row when (not coherence.is_marked()) execute function service.on_characteristic_review();
+-- Not in transactions that marked themselves: as not coherence.is_marked(), of which every statement would read the text anew
+-- for each of its triggers.
+create trigger keep_review_meta after insert or delete or update of product_id, rating, recommend on reviews for each row when (current_setting('coherence.marked', true) is distinct from coalesce(pg_current_xact_id_if_assigned()::text, '-')) execute function service.on_review();
+create trigger keep_review_meta after insert or delete or update of product_id, characteristic_id, value on characteristic_reviews for each row when (current_setting('coherence.marked', true) is distinct from coalesce(pg_current_xact_id_if_assigned()::text, '-')) execute function service.on_characteristic_review();
 create trigger keep_review_meta after insert or delete or update of id, product_id, name on characteristics for each row execute function service.on_characteristic();
 create trigger refresh_review_meta after truncate on reviews for each statement execute function service.on_review_truncate();
 create trigger refresh_review_meta after truncate on characteristics for each statement execute function service.on_review_truncate();
 create trigger refresh_review_meta after truncate on characteristic_reviews for each statement execute function service.on_review_truncate();
 
-create trigger keep_ranks after insert or update of product_id, date, helpfulness, reported on reviews for each row when (not coherence.is_marked()) execute function service.on_ranked_review();
-create trigger keep_ranks after insert or update of product_id, date, helpfulness, reported on questions for each row when (not coherence.is_marked()) execute function service.on_ranked_question();
+create trigger keep_ranks after insert or update of product_id, date, helpfulness, reported on reviews for each row when (current_setting('coherence.marked', true) is distinct from coalesce(pg_current_xact_id_if_assigned()::text, '-')) execute function service.on_ranked_review();
+create trigger keep_ranks after insert or update of product_id, date, helpfulness, reported on questions for each row when (current_setting('coherence.marked', true) is distinct from coalesce(pg_current_xact_id_if_assigned()::text, '-')) execute function service.on_ranked_question();
