@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use benches::database;
 use benches::pgbench::{self, Pgbench};
-use benches::report::Report;
+use benches::report::{Report, Round};
 use benches::running::Running;
 use benches::statement;
 use benches::verdict::Verdicts;
@@ -17,13 +17,15 @@ use sqlx::{AssertSqlSafe, PgConnection};
 
 const WITH: &str = "with outbox";
 const WITHOUT: &str = "without";
+const UNMARKED: &str = "without, unmarked";
 /// The origin's own write keeps at least this share of its rate.
 const SHARE: f64 = 0.85;
 const WRITTEN_PRODUCTS: i64 = 1_024;
+/// The mark, which keeps the triggers of derived rows from what the statement does itself, and what stands for it.
+const MARK: (&str, &str) = ("select coherence.mark() as mark", "select ''::text as mark");
 /// The parts of the origin's statement that make the outbox, and what does as much as is needed without it.
-const PARTS: [(&str, &str); 3] = [
+const PARTS: [(&str, &str); 2] = [
     ("coherence.token()", "''::text"),
-    ("select coherence.mark() as mark", "select ''::text as mark"),
     (
         "insert into coherence.outbox (slot, groups)
   select rotation.slot, created.groups
@@ -59,8 +61,8 @@ struct Scene {
     name: &'static str,
     with: String,
     without: String,
-    /// Whether it keeps the derived rows itself: the triggers that would do so must not, where it does not say so.
-    derives: bool,
+    /// Without its mark too, where it has one: the triggers of derived rows must then be off.
+    unmarked: Option<String>,
     /// The share of its rate that it must keep, where that is an aim.
     aim: Option<f64>,
 }
@@ -82,13 +84,19 @@ async fn main() -> Result<ExitCode> {
         pgbench(1).run(scene.name, &scene.with, 0)?;
         for round in 1..=arguments.rounds {
             let with = pgbench(arguments.seconds).run(scene.name, &scene.with, round)?;
-            // The triggers too: they would tell what the statement does not.
-            switch_triggers(&mut conn, scene, false).await?;
-            let without = pgbench(arguments.seconds).run(scene.name, &scene.without, round);
-            switch_triggers(&mut conn, scene, true).await?;
-            for (contender, mut figures) in [(WITH, with), (WITHOUT, without?)] {
-                contender.clone_into(&mut figures.contender);
-                report.add(figures);
+            add(&mut report, WITH, with);
+            let others = [
+                (WITHOUT, Some(&scene.without)),
+                (UNMARKED, scene.unmarked.as_ref()),
+            ];
+            for (contender, script) in others {
+                let Some(script) = script else { continue };
+                // The triggers too: they would tell what the statement does not.
+                let is_marked = contender == WITHOUT;
+                switch_triggers(&mut conn, is_marked, false).await?;
+                let figures = pgbench(arguments.seconds).run(scene.name, script, round);
+                switch_triggers(&mut conn, is_marked, true).await?;
+                add(&mut report, contender, figures?);
             }
         }
     }
@@ -112,6 +120,11 @@ async fn main() -> Result<ExitCode> {
         println!("kept in {}", report.keep(&dir, WITHOUT)?.display());
     }
     Ok(verdicts.exit_code())
+}
+
+fn add(report: &mut Report, contender: &str, mut figures: Round) {
+    contender.clone_into(&mut figures.contender);
+    report.add(figures);
 }
 
 async fn scenes(conn: &mut PgConnection) -> Result<Vec<Scene>> {
@@ -140,7 +153,7 @@ async fn scenes(conn: &mut PgConnection) -> Result<Vec<Scene>> {
         name,
         with: sql.clone(),
         without: sql,
-        derives: false,
+        unmarked: None,
         aim: None,
     };
     Ok(vec![
@@ -182,17 +195,21 @@ fn own_write(places: &str) -> Result<Scene> {
         );
         without = without.replace(part, other);
     }
+    let (mark, other) = MARK;
+    ensure!(without.contains(mark), "the origin's statement has no mark");
+    let unmarked = without.replace(mark, other);
     Ok(Scene {
         name: "POST review",
         with: script(create)?,
         without: script(&without)?,
-        derives: true,
+        unmarked: Some(script(&unmarked)?),
         aim: Some(SHARE),
     })
 }
 
-/// Disables the triggers of the outbox on the tables that a scene writes to, or enables them as they were.
-async fn switch_triggers(conn: &mut PgConnection, scene: &Scene, is_on: bool) -> Result<()> {
+/// Disables the triggers of the outbox on the tables that are written to, or enables them as they were; with those of derived
+/// rows, if what is written has no mark.
+async fn switch_triggers(conn: &mut PgConnection, is_marked: bool, is_on: bool) -> Result<()> {
     let mut alters = Vec::new();
     for table in ["reviews", "review_photos", "review_meta"] {
         for operation in ["insert", "update"] {
@@ -200,7 +217,7 @@ async fn switch_triggers(conn: &mut PgConnection, scene: &Scene, is_on: bool) ->
             alters.push(format!("shop.{table} {how} trigger coherence_{operation}"));
         }
     }
-    if scene.derives {
+    if !is_marked {
         for (table, trigger) in [
             ("reviews", "keep_review_meta"),
             ("characteristic_reviews", "keep_review_meta"),
