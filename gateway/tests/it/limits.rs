@@ -2,7 +2,9 @@
 
 use serde_json::json;
 
-use crate::support::{FakeOrigin, Gate, Gateway, Reply, Request, assert_hit, assert_problem, get, until};
+use crate::support::{
+    FakeOrigin, Gate, Gateway, Reply, Request, assert_hit, assert_problem, get, until,
+};
 
 const DRAINED: usize = 64 * 1024;
 
@@ -274,9 +276,10 @@ async fn the_budget_is_never_passed_however_much_is_filled() {
 async fn one_connection_too_many_is_told_so_and_a_place_that_comes_free_is_given_again() {
     let origin = FakeOrigin::start(|request| Reply::fresh(request.target.clone())).await;
     let gateway = Gateway::with(&[&origin], "[limits]\nconnections_max = 2\n").await;
-    until("the place of who asked whether it serves is free", || async {
-        gateway.status().await["connections"] == 0
-    })
+    until(
+        "the place of who asked whether it serves is free",
+        || async { gateway.status().await["connections"] == 0 },
+    )
     .await;
     let mut first = gateway.client().connect().await;
     let mut second = gateway.client().connect().await;
