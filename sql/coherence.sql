@@ -120,10 +120,6 @@ begin
 end
 $$;
 
-create or replace function coherence.is_marked() returns boolean
-language sql stable
-as $$ select coalesce(current_setting('coherence.marked', true) = pg_current_xact_id_if_assigned()::text, false) $$;
-
 -- Whether every transaction that is visible in the older snapshot is visible in the newer one.
 create or replace function coherence.includes(newer pg_snapshot, older pg_snapshot) returns boolean
 language sql immutable strict
@@ -322,7 +318,7 @@ begin
       when 'delete' then 'referencing old table as old_rows'
       else '' end;
     execute format('drop trigger if exists %I on %s', trigger, target);
-    -- As not coherence.is_marked(), of which every statement would read the text anew for each of its triggers.
+    -- Spelled out: of an SQL function in a condition every statement reads the text anew, for each of its triggers.
     execute format(
       'create trigger %I after %s on %s %s for each statement'
       ' when (current_setting(''coherence.marked'', true) is distinct from coalesce(pg_current_xact_id_if_assigned()::text, ''-''))'

@@ -24,8 +24,7 @@ create trigger fill_related_exists before insert or update of related_id on rela
 create trigger keep_catalogue after insert or delete or update of id on products for each row execute function service.on_product();
 create trigger clear_product_counts after truncate on products for each statement execute function service.on_product_truncate();
 
--- Not in transactions that marked themselves: as not coherence.is_marked(), of which every statement would read the text anew
--- for each of its triggers.
+-- Not in transactions that marked themselves, as the triggers that tell caches (coherence.sql, which says why it is spelled out).
 create trigger keep_review_meta after insert or delete or update of product_id, rating, recommend on reviews for each row when (current_setting('coherence.marked', true) is distinct from coalesce(pg_current_xact_id_if_assigned()::text, '-')) execute function service.on_review();
 create trigger keep_review_meta after insert or delete or update of product_id, characteristic_id, value on characteristic_reviews for each row when (current_setting('coherence.marked', true) is distinct from coalesce(pg_current_xact_id_if_assigned()::text, '-')) execute function service.on_characteristic_review();
 create trigger keep_review_meta after insert or delete or update of id, product_id, name on characteristics for each row execute function service.on_characteristic();

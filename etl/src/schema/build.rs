@@ -354,8 +354,8 @@ pub async fn drop_next(conn: &mut PgConnection) -> Result<bool> {
     }
 }
 
-/// Removes one table of a load after the other, those first that go without a change of another: a full disk may have no
-/// room for what all of them together change in the catalogs.
+/// Removes one table of a load after the other, as far as that goes: a full disk may have no room for what all of them
+/// together change in the catalogs, and each that goes makes some.
 async fn make_room(conn: &mut PgConnection) -> Result<()> {
     let doing = format!("removing tables of schema {NEXT}");
     let tables: Vec<String> = sqlx::query_scalar(
