@@ -190,6 +190,17 @@ impl GatewayProcess {
             .is_ok_and(|status| status["coherence"]["lease_left_ms"].is_u64())
     }
 
+    /// The number of the first transaction that had not begun where it is in the history of the database.
+    ///
+    /// # Errors
+    /// It does not answer, or is nowhere yet.
+    pub fn position_end(&self) -> Result<u64> {
+        let status = self.status()?;
+        let position = status["coherence"]["position"].as_str();
+        let end = position.and_then(|position| position.split(':').nth(1)?.parse().ok());
+        end.context("no position")
+    }
+
     /// A purge request as bytes.
     pub fn purge(&self, what: &Value) -> Vec<u8> {
         let body = what.to_string();

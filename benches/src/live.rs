@@ -37,6 +37,8 @@ pub struct Plan<'a> {
     pub is_split: bool,
     /// What is between the gateways' requests and the origins.
     pub lie: Lie,
+    /// Settings of the database's server as `name=value`, over its own.
+    pub settings: &'a [&'a str],
 }
 
 impl Default for Plan<'_> {
@@ -49,6 +51,7 @@ impl Default for Plan<'_> {
             gateways: &[],
             is_split: false,
             lie: Lie::Honest,
+            settings: &[],
         }
     }
 }
@@ -96,9 +99,12 @@ impl Live {
             .prefix("atelier-bench")
             .tempdir_in("/var/tmp")?;
         open_to_others(dir.path())?;
+        let mut settings = Settings::durable();
+        let more = plan.settings.iter().map(ToString::to_string);
+        settings.more.extend(more);
         let options = cluster::Options {
             binaries: None,
-            settings: Settings::durable(),
+            settings,
             fresh: false,
         };
         let cluster = Cluster::open(&dir.path().join("data"), options)?;

@@ -105,6 +105,14 @@ impl Arguments {
         }
     }
 
+    /// The log is not written in the background, so that a crash loses what was rolled back; commits wait for it as ever.
+    fn settings(&self) -> &'static [&'static str] {
+        match self.sabotage {
+            Some(Sabotage::BareTokens) => &["wal_writer_delay=10s", "wal_writer_flush_after=1GB"],
+            _ => &[],
+        }
+    }
+
     fn promises(&self) -> Promises {
         Promises {
             lease: Duration::from_millis(self.lease_ms),
@@ -129,6 +137,7 @@ impl Arguments {
             replicas: self.replicas,
             gateways: &vec![&told as &dyn Fn(_) -> _; self.gateways],
             lie: self.lie(),
+            settings: self.settings(),
             ..Plan::default()
         })
     }
@@ -258,7 +267,7 @@ fn sabotage_it(live: &Live, sabotage: Sabotage, until: Instant) -> Result<()> {
         Sabotage::BareTokens => {
             while Instant::now() < until {
                 sleep_until(Instant::now() + CRASH_EVERY);
-                crash_unheard(&live.cluster, &live.streams)?;
+                crash_unheard(live)?;
                 live.wait_for_leases()?;
             }
             Ok(())

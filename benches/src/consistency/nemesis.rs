@@ -6,11 +6,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use sqlx::{Connection as _, Executor as _, PgConnection, query_scalar};
 use stack::{Cluster, Replica};
 
 use super::history::{Fault, Moment};
 use crate::dice::Dice;
 use crate::gateway_process::GatewayProcess;
+use crate::live::Live;
 use crate::origin_process::Origin;
 use crate::paced::{becomes_true, sleep_until};
 use crate::relay::{Mode, Relay};
@@ -23,10 +25,19 @@ const DEAD_MS: (u32, u32) = (0, 1_000);
 /// What hangs, hangs for so long, in milliseconds: about a lease, shorter or longer.
 const HUNG_MS: (u32, u32) = (200, 4_000);
 const DELAY_MS: (u32, u32) = (20, 800);
-/// How long numbers of transactions are wasted before a session is killed: polls see some of them.
-const WASTEFUL: Duration = Duration::from_millis(200);
+/// Nobody who changes a counter gets further than this.
+const HOLD_WRITERS: &str =
+    "begin; lock table shop.reviews, shop.questions, shop.answers in share mode";
+/// Takes numbers of transactions that are never committed: more than are given out in [`UNHEARD`].
+const WASTE: &str = "do $$ begin
+    for step in 1..10000 loop perform pg_current_xact_id(); rollback; end loop;
+  end $$";
+/// How long polls have to see numbers that were rolled back, before a session is killed.
+const WASTEFUL: Duration = Duration::from_millis(50);
+/// How long gateways have to hear of them: more than a heartbeat of their streams.
+const SEEN_LIMIT: Duration = Duration::from_secs(3);
 /// How long a crash stays unheard of after the recovery: less than a lease, with what the recovery takes.
-const UNHEARD: Duration = Duration::from_millis(800);
+const UNHEARD: Duration = Duration::from_secs(2);
 const RECOVERY_LIMIT: Duration = Duration::from_secs(30);
 
 /// One hand's dice, and the clock of the run.
@@ -170,7 +181,7 @@ pub fn strike_surroundings(
             Ok(("streams delayed", gateway.to_string()))
         }
         4 => {
-            kill_session(database.cluster)?;
+            kill_session(database.cluster, |_| sleep_until(Instant::now() + WASTEFUL))?;
             wait_for_recovery(database.cluster)?;
             Ok(("session killed", "primary".into()))
         }
@@ -206,42 +217,54 @@ pub fn strike_surroundings(
     }
 }
 
-/// Makes the server recover as after a crash, and keeps it from all gateways for a while, in which numbers of transactions are
-/// given out that the gateways have seen.
+/// Makes the server recover as after a crash, and keeps that from all gateways for a while, in which numbers of transactions
+/// are given out that every one of them has seen.
 ///
 /// # Errors
-/// It does not come back.
-pub fn crash_unheard(cluster: &Cluster, streams: &[Vec<Relay>]) -> Result<()> {
-    let set = |mode| streams.iter().flatten().for_each(|relay| relay.set(mode));
-    kill_session(cluster)?;
-    set(Mode::Hold);
-    let recovered = wait_for_recovery(cluster);
+/// It does not go down, or does not come back.
+pub fn crash_unheard(live: &Live) -> Result<()> {
+    let set = |mode| {
+        let streams = live.streams.iter().flatten();
+        streams.for_each(|relay| relay.set(mode));
+    };
+    let all_have_seen = |number| {
+        let mut gateways = live.gateways.iter();
+        gateways.all(|gateway| gateway.position_end().is_ok_and(|end| end > number))
+    };
+    let killed = kill_session(&live.cluster, |number| {
+        becomes_true(SEEN_LIMIT, || all_have_seen(number));
+        set(Mode::Hold);
+    });
+    let recovered = killed.and_then(|()| wait_for_recovery(&live.cluster));
     sleep_until(Instant::now() + UNHEARD);
     set(Mode::Pass);
     recovered
 }
 
-/// Kills a session with SIGKILL amid transactions that are rolled back: the server recovers as after a crash, and gives the
-/// numbers out again that its log has not got.
-fn kill_session(cluster: &Cluster) -> Result<()> {
-    let waste = "do $$ begin
-                   for step in 1..1000000 loop perform pg_current_xact_id(); rollback; end loop;
-                 end $$";
-    let pick = "select pid from pg_stat_activity
-                 where backend_type = 'client backend' and pid <> pg_backend_pid() order by pid limit 1";
-    let victim = cluster.psql(DATABASE, pick)?;
-    let victim = victim.parse().context("nobody is connected")?;
-    std::thread::scope(|scope| {
-        // It ends with the server that it wastes numbers of.
-        let wasting = scope.spawn(|| cluster.psql(DATABASE, waste).is_err());
-        sleep_until(Instant::now() + WASTEFUL);
-        let killed = kill(Pid::from_raw(victim), Signal::SIGKILL).context("killing a session");
-        ensure!(
-            wasting.join().is_ok_and(|was_cut_off| was_cut_off),
-            "the server did not go down"
-        );
-        killed
-    })
+/// Kills a session with SIGKILL after transactions that were rolled back: the server recovers as after a crash, and gives the
+/// numbers out again that its log has not got on the disk. `before` is run with the last of them just before that.
+fn kill_session(cluster: &Cluster, before: impl FnOnce(u64)) -> Result<()> {
+    let url = cluster.owner_url(DATABASE);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    // Both sessions stay open until the server has gone down.
+    let (_holding, _wasting, victim, last) = runtime.block_on(async {
+        let mut holding = PgConnection::connect(&url).await?;
+        let victim: i32 = query_scalar("select pg_backend_pid()")
+            .fetch_one(&mut holding)
+            .await?;
+        // A commit takes the log to the disk, with all that was rolled back before it.
+        holding.execute(HOLD_WRITERS).await?;
+        let mut wasting = PgConnection::connect(&url).await?;
+        wasting.execute(WASTE).await?;
+        let last: String = query_scalar("select pg_snapshot_xmax(pg_current_snapshot())::text")
+            .fetch_one(&mut wasting)
+            .await?;
+        anyhow::Ok((holding, wasting, victim, last))
+    })?;
+    before(last.parse::<u64>()?.saturating_sub(1));
+    kill(Pid::from_raw(victim), Signal::SIGKILL).context("killing a session")
 }
 
 fn wait_for_recovery(cluster: &Cluster) -> Result<()> {
