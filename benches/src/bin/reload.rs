@@ -1,6 +1,8 @@
 //! A load into a shop that serves: no request fails, and nobody is given an old page once the new ones are in place.
 //!
-//! Two shops: the gateway of one is purged by the loader, that of the other hears of the swap from the database.
+//! Two shops: the gateway of one is purged by the loader, that of the other hears of the swap from the database. Requests
+//! come at a rate that leaves the loader room: clients that ask as fast as they are answered take all of a machine, and
+//! then it is Postgres that gets no time.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -34,14 +36,20 @@ const ORIGINS: usize = 2;
 #[derive(Parser)]
 struct Arguments {
     /// Products of each of the two data sets that replace each other.
-    #[arg(long, default_value_t = 10_000)]
+    #[arg(long, default_value_t = 40_000)]
     products: u64,
     /// How often one replaces the other in each of the two shops.
     #[arg(long, default_value_t = 4)]
     loads: usize,
     /// Clients of each of two origins, and of the gateway.
     #[arg(long, default_value_t = 4)]
-    clients: usize,
+    clients: u32,
+    /// Requests a second to each origin.
+    #[arg(long, default_value_t = 600)]
+    origin_rate: u32,
+    /// Requests a second to the gateway.
+    #[arg(long, default_value_t = 5_000)]
+    gateway_rate: u32,
     /// Pages that they ask for.
     #[arg(long, default_value_t = 200)]
     pages: u32,
@@ -244,10 +252,24 @@ impl Scene {
             self.origins.iter().copied().chain([self.gateway]).collect();
         thread::scope(|scope| {
             let mut clients = Vec::new();
+            let each = work.arguments.clients;
             for address in &addresses {
-                for number in 0..work.arguments.clients {
-                    let (stop, seed) = (&stop, number as u64);
-                    let client = move || ask(*address, &work.pages, seed, started, stop);
+                let rate = if *address == self.gateway {
+                    work.arguments.gateway_rate
+                } else {
+                    work.arguments.origin_rate
+                };
+                let every = Duration::from_secs(1) * each / rate.max(1);
+                for number in 0..each {
+                    let (stop, first) = (&stop, started + every * number / each);
+                    let client = Client::new(*address, ANSWER_LIMIT);
+                    let dice = Dice::new(number.into());
+                    let pace = Pace {
+                        started,
+                        first,
+                        every,
+                    };
+                    let client = move || ask(client, &work.pages, dice, pace, stop);
                     clients.push((*address, scope.spawn(client)));
                 }
             }
@@ -349,24 +371,36 @@ struct Watched {
     settled: Duration,
 }
 
-fn ask(
-    address: SocketAddr,
-    pages: &[String],
-    seed: u64,
+/// When a client asks.
+#[derive(Clone, Copy)]
+struct Pace {
+    /// What moments are counted from.
     started: Instant,
+    /// For the first time.
+    first: Instant,
+    /// Between two requests; one that is late is sent at once.
+    every: Duration,
+}
+
+fn ask(
+    mut client: Client,
+    pages: &[String],
+    mut dice: Dice,
+    pace: Pace,
     stop: &AtomicBool,
 ) -> Vec<Seen> {
-    let mut client = Client::new(address, ANSWER_LIMIT);
-    let mut dice = Dice::new(seed);
+    let mut due = pace.first;
     let mut seen = Vec::new();
     while !stop.load(Ordering::Relaxed) {
+        sleep_until(due);
+        due += pace.every;
         let page = dice.between(0, pages.len() as u32 - 1) as usize;
-        let asked = started.elapsed();
+        let asked = pace.started.elapsed();
         let reply = client.exchange(&get(&pages[page])).ok();
         seen.push(Seen {
             page,
             asked,
-            answered: started.elapsed(),
+            answered: pace.started.elapsed(),
             status: reply.map_or(0, |reply| reply.status),
             digest: reply.map_or(0, |reply| reply.digest),
         });
