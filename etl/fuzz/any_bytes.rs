@@ -15,6 +15,7 @@ use etl::{
     reader::{Dialect, RawRow, Reader},
     report::FileCounts,
     rows::{self, Sink, State},
+    sums::Addend,
     tables::{TABLES, Table},
 };
 
@@ -142,7 +143,7 @@ impl Sink for Rows {
         &mut self.encoder
     }
 
-    fn take(&mut self) -> Result<ControlFlow<()>> {
+    fn take(&mut self, _: Option<Addend>) -> Result<ControlFlow<()>> {
         self.rows.push(self.encoder.block().to_vec());
         self.encoder.clear();
         Ok(ControlFlow::Continue(()))

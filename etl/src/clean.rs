@@ -25,6 +25,7 @@ use crate::{
     reject::{RejectCount, RejectFile, RejectLimit},
     report::{FileReport, LoadReport, per_second},
     rows::{self, Sink, State},
+    sums::Addend,
     tables::Table,
 };
 
@@ -197,7 +198,7 @@ impl Sink for CleanWriter {
         &mut self.encoder
     }
 
-    fn take(&mut self) -> Result<ControlFlow<()>> {
+    fn take(&mut self, _: Option<Addend>) -> Result<ControlFlow<()>> {
         self.line.clear();
         write_line(self.encoder.block(), self.cells, &mut self.line);
         self.encoder.clear();

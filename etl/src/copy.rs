@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use crate::{
     error::{Error, Result, database},
     rows::Sink,
+    sums::Addend,
 };
 
 /// What is sent at once: large enough that a system call costs nothing beside it.
@@ -79,6 +80,13 @@ impl Encoder {
     pub fn integer(&mut self, value: i32) -> &mut Self {
         self.block.put_i32(4);
         self.block.put_i32(value);
+        self
+    }
+
+    /// Adds a `bigint`.
+    pub fn bigint(&mut self, value: i64) -> &mut Self {
+        self.block.put_i32(8);
+        self.block.put_i64(value);
         self
     }
 
@@ -282,7 +290,7 @@ impl Sink for CopyWriter {
         &mut self.encoder
     }
 
-    fn take(&mut self) -> Result<ControlFlow<()>> {
+    fn take(&mut self, _: Option<Addend>) -> Result<ControlFlow<()>> {
         if self.encoder.is_full() && self.hand_on().is_err() {
             return Ok(ControlFlow::Break(()));
         }

@@ -20,6 +20,7 @@ pub mod report;
 pub mod rows;
 pub mod schema;
 pub mod split;
+pub mod sums;
 pub mod tables;
 pub mod verify;
 

@@ -1,5 +1,7 @@
 //! Loads a data set: files to fresh tables, keys and derived rows, one swap.
 
+mod file;
+
 use std::{
     path::PathBuf,
     time::{Instant, SystemTime},
@@ -10,17 +12,21 @@ use clap::ValueEnum;
 use sqlx::{Connection as _, PgConnection};
 
 use crate::{
-    copy::{self, CopyWriter},
     dataset::{DataFile, DataSet, Sources},
-    error::{Error, Result, database},
+    error::{Error, Result},
     field::EPOCH_2000,
     merge,
     progress::{Progress, Step},
     purge::{Gateways, Order},
     reject::{RejectCount, RejectFile, RejectLimit},
-    report::{FileReport, LoadReport, per_second},
-    rows::{self, FileOutcome, State},
-    schema::{self, Jobs, build, owed, swap, writes},
+    report::LoadReport,
+    rows::State,
+    schema::{
+        self, Jobs,
+        build::{self, Indexes},
+        owed, swap, writes,
+    },
+    sums,
     tables::TABLES,
 };
 
@@ -124,7 +130,13 @@ impl Run<'_> {
     /// Copies one file and adds it to the report.
     pub(crate) async fn copy_file(&mut self, file: DataFile, state: State) -> Result<State> {
         let name = file.name.clone();
-        let copying = copy_file(&mut self.conn, file, state, self.options.progress);
+        // Rows that are added to others are counted with those.
+        let sums = sums::of(file.table.name).filter(|_| self.options.mode == Mode::Replace);
+        let sums = match sums {
+            Some(table) => Some((table, schema::connect(self.database_url).await?)),
+            None => None,
+        };
+        let copying = file::copy_file(&mut self.conn, sums, file, state, self.options.progress);
         let (file_report, state) = copying.await?;
         self.report.add_file(&name, file_report);
         Ok(state)
@@ -141,6 +153,14 @@ impl Run<'_> {
         if let Err(error) = writes::release(&mut self.conn).await {
             tracing::warn!("{error}");
         }
+    }
+
+    /// Reports a step that has ended, and begins to measure the next one.
+    fn end_phase(&mut self, name: &str, clock: &mut Instant, step: Step) {
+        let seconds = clock.elapsed().as_secs_f64();
+        step.finish(&format!("{seconds:.1} s"));
+        self.report.add_phase(name, seconds);
+        *clock = Instant::now();
     }
 
     /// Whether there is any gateway to purge.
@@ -219,7 +239,8 @@ async fn replace(run: &mut Run<'_>, set: DataSet, state: State) -> Result<()> {
     let changes_known = check_writes(&mut run.conn, run.options.discard_writes).await?;
     remove_old(&mut run.conn).await?;
     build::create_tables(&mut run.conn).await?;
-    copy_files(run, set, state).await?;
+    build::create_sums(&mut run.conn).await?;
+    fill(run, set, state).await?;
     finish_tables(run).await?;
     let clock = Instant::now();
     run.report.seconds = started.elapsed().as_secs_f64();
@@ -285,15 +306,59 @@ async fn check_missing(conn: &mut PgConnection, set: &DataSet) -> Result<()> {
     }
 }
 
-async fn copy_files(run: &mut Run<'_>, set: DataSet, mut state: State) -> Result<()> {
+/// Fills the tables and builds their keys and indexes, those of one beside the COPY of the next.
+async fn fill(run: &mut Run<'_>, set: DataSet, state: State) -> Result<()> {
+    let indexes = Indexes::of_load(run.options.jobs)?;
+    let building = indexes.build(run.database_url);
+    let mut clock = Instant::now();
+    let filling = async {
+        let indexes = copy_files(run, set, state, indexes).await?;
+        let step = run.options.progress.spinner("derived rows");
+        clock = Instant::now();
+        build::derive(&mut run.conn).await?;
+        run.end_phase("derive", &mut clock, step);
+        let step = run.options.progress.spinner("keys and indexes");
+        indexes.finish(run.database_url).await?;
+        Ok::<Step, Error>(step)
+    };
+    // Each of them ends once the other has failed. COPY is not cut short: the connection is needed to remove the tables.
+    let (filled, built) = tokio::join!(filling, building);
+    built?;
+    let step = filled?;
+    run.end_phase("index", &mut clock, step);
+    Ok(())
+}
+
+async fn copy_files(
+    run: &mut Run<'_>,
+    set: DataSet,
+    mut state: State,
+    mut indexes: Indexes,
+) -> Result<Indexes> {
     let clock = Instant::now();
     for file in set.files {
-        let release = file.table.release;
+        let table = file.table;
         state = run.copy_file(file, state).await?;
-        release(&mut state.ids);
+        (table.release)(&mut state.ids);
+        indexes.add(table, run.report.mark_scattered(table))?;
     }
     finish_rejects(&mut state, run.report.rows)?;
     run.report.add_phase("copy", clock.elapsed().as_secs_f64());
+    Ok(indexes)
+}
+
+/// All that follows, up to the swap.
+async fn finish_tables(run: &mut Run<'_>) -> Result<()> {
+    let (url, jobs, progress) = (run.database_url, run.options.jobs, run.options.progress);
+    let mut clock = Instant::now();
+    let step = progress.spinner("statistics");
+    let scattered = run.report.scattered();
+    build::analyze(&mut run.conn, url, jobs, &scattered).await?;
+    run.end_phase("analyze", &mut clock, step);
+    let step = progress.spinner("references");
+    build::refer(url, jobs).await?;
+    build::attach(&mut run.conn).await?;
+    run.end_phase("references", &mut clock, step);
     Ok(())
 }
 
@@ -304,115 +369,4 @@ pub(crate) fn finish_rejects(state: &mut State, rows: u64) -> Result<()> {
         rejects.flush()?;
     }
     state.rejected.finish(rows)
-}
-
-/// Copies one file: a thread reads and encodes while this task sends.
-async fn copy_file(
-    conn: &mut PgConnection,
-    file: DataFile,
-    state: State,
-    progress: Progress,
-) -> Result<(FileReport, State)> {
-    let clock = Instant::now();
-    let (table, name) = (file.table, file.name.clone());
-    let step = progress.bytes(&name, file.bytes);
-    let reading_step = step.clone();
-    let doing = format!("copying {name}");
-    let target = format!("{}.{}", build::NEXT, table.name);
-
-    let mut tx = conn.begin().await.map_err(database(&doing))?;
-    // A table that is emptied in the transaction that fills it can be filled without the
-    // write-ahead log, if that is minimal, and with rows that are frozen at once.
-    schema::run(&mut tx, &doing, &format!("truncate {target}")).await?;
-    let (writer, sender) = copy::channel();
-    let reading = tokio::task::spawn_blocking(move || encode(file, state, writer, &reading_step));
-    let stored = sender.send(&mut tx, &target, table.columns).await;
-    let read = reading
-        .await
-        .map_err(|error| Error::Check(format!("reading {name} ended early: {error}")))?;
-    // Either side may have stopped the other. The reader's own error is the cause if it has one.
-    let (outcome, encoded) = read?;
-    let stored = stored?;
-    let (Some(encoded), Some(stored)) = (encoded, stored) else {
-        return Err(Error::Check(format!(
-            "{name}: Postgres stopped taking rows"
-        )));
-    };
-    let counts = outcome.tally.counts();
-    counts.check(&name)?;
-    copy::check_rows(table.name, encoded, stored)?;
-    copy::check_rows(table.name, counts.loaded, stored)?;
-    build::set_sequence(&mut tx, table.name, outcome.largest_id).await?;
-    tx.commit().await.map_err(database(&doing))?;
-
-    let seconds = clock.elapsed().as_secs_f64();
-    let rows_per_second = per_second(counts.rows, seconds);
-    step.finish(&format!(
-        "{} loaded, {} rejected, {seconds:.1} s",
-        counts.loaded,
-        counts.rejected()
-    ));
-    let report = FileReport {
-        table: table.name.to_owned(),
-        counts,
-        first_rejected: outcome.first_rejected,
-        out_of_order: outcome.out_of_order,
-        rewritten: false,
-        bytes: outcome.bytes,
-        seconds,
-        rows_per_second,
-    };
-    Ok((report, outcome.state))
-}
-
-/// Reads a file and encodes its rows; says how many, or nothing if Postgres would not take them to
-/// the end.
-fn encode(
-    file: DataFile,
-    state: State,
-    mut writer: CopyWriter,
-    step: &Step,
-) -> Result<(FileOutcome, Option<u64>)> {
-    let outcome = rows::read_file(file, state, &mut writer, step)?;
-    let encoded = if outcome.is_whole {
-        writer.finish().ok()
-    } else {
-        None
-    };
-    Ok((outcome, encoded))
-}
-
-/// All that follows COPY, up to the swap.
-async fn finish_tables(run: &mut Run<'_>) -> Result<()> {
-    let Run {
-        conn,
-        database_url,
-        options,
-        report,
-        ..
-    } = run;
-    let scattered = report.mark_scattered();
-    let mut clock = Instant::now();
-    let mut phase = |name: &str, step: Step| {
-        let seconds = clock.elapsed().as_secs_f64();
-        step.finish(&format!("{seconds:.1} s"));
-        report.add_phase(name, seconds);
-        clock = Instant::now();
-    };
-    let step = options.progress.spinner("derived rows");
-    let mut indexing = None;
-    let on_derived = || {
-        phase("derive", step);
-        indexing = Some(options.progress.spinner("keys and indexes"));
-    };
-    build::derive_and_index(conn, database_url, options.jobs, &scattered, on_derived).await?;
-    // Most of them were built while rows were derived.
-    if let Some(step) = indexing {
-        phase("index", step);
-    }
-    let step = options.progress.spinner("statistics");
-    build::analyze(conn, database_url, options.jobs, &scattered).await?;
-    build::attach(conn).await?;
-    phase("analyze", step);
-    Ok(())
 }

@@ -215,17 +215,24 @@ impl LoadReport {
         self.files.insert(name.to_owned(), file);
     }
 
-    /// The tables whose rows lie scattered; their files are marked as such that will be put in order.
-    pub fn mark_scattered(&mut self) -> Vec<&'static Table> {
-        let mut scattered = Vec::new();
-        for file in self.files.values_mut() {
-            file.rewritten = layout::is_scattered(file.out_of_order, file.counts.loaded);
-            if file.rewritten {
-                let mut tables = TABLES.iter();
-                scattered.extend(tables.find(|table| table.name == file.table));
-            }
-        }
-        scattered
+    /// Whether the rows of a table lie scattered; if so, its file is marked as one that is put in order.
+    pub fn mark_scattered(&mut self, table: &Table) -> bool {
+        let mut files = self.files.values_mut();
+        let Some(file) = files.find(|file| file.table == table.name) else {
+            return false;
+        };
+        file.rewritten = layout::is_scattered(file.out_of_order, file.counts.loaded);
+        file.rewritten
+    }
+
+    /// The tables that are put in order.
+    #[must_use]
+    pub fn scattered(&self) -> Vec<&'static Table> {
+        let is_rewritten = |table: &&Table| {
+            let mut files = self.files.values();
+            files.any(|file| file.rewritten && file.table == table.name)
+        };
+        TABLES.iter().filter(is_rewritten).collect()
     }
 
     /// Adds a step.

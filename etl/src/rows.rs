@@ -12,6 +12,7 @@ use crate::{
     progress::Step,
     reject::{Fault, Reason, Reject, RejectCount, RejectFile, Repair},
     report::Tally,
+    sums::Addend,
     tables::Row,
 };
 
@@ -23,11 +24,12 @@ pub trait Sink {
     /// Where the next row is encoded.
     fn encoder(&mut self) -> &mut Encoder;
 
-    /// Takes what has been encoded, when it likes; `Break` if it wants no more of it.
+    /// Takes what has been encoded, when it likes, and what the last row adds to a derived one; `Break` if it wants no
+    /// more of it.
     ///
     /// # Errors
     /// If it cannot be stored.
-    fn take(&mut self) -> Result<ControlFlow<()>>;
+    fn take(&mut self, adds: Option<Addend>) -> Result<ControlFlow<()>>;
 }
 
 /// What goes from file to file.
@@ -95,23 +97,24 @@ pub fn read_file(
                 repairs: raw.repairs,
                 ids: &mut state.ids,
                 out: sink.encoder(),
+                adds: None,
                 mended: &mut mended,
                 loaded_at: state.loaded_at_micros,
             };
             match (table.read)(&mut row) {
-                Ok(encoded) => Ok((encoded, row.repairs)),
+                Ok(encoded) => Ok((encoded, row.repairs, row.adds)),
                 Err(fault) => Err(named(fault, fields.get(0), &state.live)),
             }
         });
         match read {
-            Ok((encoded, repairs)) => {
+            Ok((encoded, repairs, adds)) => {
                 tally.load(repairs);
                 largest_id = largest_id.max(encoded.id);
                 if table.order.is_some() {
                     let bytes = sink.encoder().block().len() - encoded_before;
                     layout.add(encoded.read_with, bytes);
                 }
-                flow = sink.take()?;
+                flow = sink.take(adds)?;
             }
             Err(fault) => {
                 tally.reject(fault.reason);
@@ -176,7 +179,7 @@ mod tests {
             &mut self.encoder
         }
 
-        fn take(&mut self) -> Result<ControlFlow<()>> {
+        fn take(&mut self, _: Option<Addend>) -> Result<ControlFlow<()>> {
             Ok(ControlFlow::Continue(()))
         }
     }

@@ -15,6 +15,7 @@ use crate::{
     ids::Ids,
     reader::{Dialect, Fields},
     reject::{Fault, Reason, Repairs},
+    sums::Addend,
 };
 
 /// A file of the data set and the table it fills.
@@ -353,6 +354,8 @@ pub struct Row<'a> {
     pub ids: &'a mut Ids,
     /// Where the row goes if nothing is wrong with it.
     pub out: &'a mut Encoder,
+    /// What the row adds to a derived one.
+    pub adds: Option<Addend>,
     /// Room to mend two URLs in.
     pub mended: &'a mut [Vec<u8>; 2],
     /// When the products of this load came to be, in microseconds since 2000.

@@ -22,6 +22,7 @@ use crate::{
     progress::Progress,
     rows::{self, FileOutcome, Sink, State},
     schema::{self, build, inspect},
+    sums::Addend,
     tables::Table,
 };
 
@@ -209,7 +210,7 @@ impl Sink for Summing {
         &mut self.encoder
     }
 
-    fn take(&mut self) -> Result<ControlFlow<()>> {
+    fn take(&mut self, _: Option<Addend>) -> Result<ControlFlow<()>> {
         self.checksum.add(self.encoder.block());
         self.encoder.clear();
         Ok(ControlFlow::Continue(()))

@@ -1,19 +1,18 @@
--- The counts of every product, once after COPY; afterwards each write keeps its own row.
+-- The counts of every product, once after COPY; afterwards each write keeps its own row. From sums/. The last join, a merge
+-- in a load, gives them in order of products.
 insert into review_meta (product_id, ratings, recommended_false, recommended_true,
                          characteristic_ids, characteristic_names, characteristic_sums, characteristic_counts)
 with counted as (
   select product_id,
-         array[count(*) filter (where rating = 1), count(*) filter (where rating = 2),
-               count(*) filter (where rating = 3), count(*) filter (where rating = 4),
-               count(*) filter (where rating = 5)]::integer[] as ratings,
-         (count(*) filter (where not recommend))::integer as recommended_false,
-         (count(*) filter (where recommend))::integer as recommended_true
-    from reviews
+         array[sum(rated_1), sum(rated_2), sum(rated_3), sum(rated_4), sum(rated_5)]::integer[] as ratings,
+         sum(recommended_false)::integer as recommended_false,
+         sum(recommended_true)::integer as recommended_true
+    from review_sums
    group by product_id
 ),
 voted as (
-  select characteristic_id, sum(value) as sum, count(*)::integer as count
-    from characteristic_reviews
+  select characteristic_id, sum(sum)::bigint as sum, sum(count)::integer as count
+    from vote_sums
    group by characteristic_id
 ),
 described as (
@@ -23,7 +22,7 @@ described as (
          array_agg(name) as names,
          array_agg(sum) as sums,
          array_agg(count) as counts
-    from (select c.product_id, c.id, c.name, coalesce(v.sum, 0)::bigint as sum, coalesce(v.count, 0) as count
+    from (select c.product_id, c.id, c.name, coalesce(v.sum, 0) as sum, coalesce(v.count, 0) as count
             from characteristics c
             left join voted v on v.characteristic_id = c.id
            order by c.product_id, c.id) as sorted
@@ -38,5 +37,4 @@ select product_id,
        coalesce(described.sums, '{}'),
        coalesce(described.counts, '{}')
   from counted
-  full join described using (product_id)
- order by product_id;
+  full join described using (product_id);

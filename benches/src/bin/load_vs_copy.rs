@@ -1,4 +1,7 @@
 //! `etl load` of dirty files, to the end of COPY, beside `psql \copy` of clean ones and beside rows that are encoded already.
+//!
+//! Rows go over one connection each. The loader's second one, for what reviews and votes add up to, is in its time; indexes,
+//! which it would build meanwhile over a third, are not: `--jobs 1`.
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -227,7 +230,8 @@ fn run(
 /// From the start of the program until the last table is committed; what follows is cut off.
 fn copy_by_loader(database: &Database, dirty: &Path) -> Result<f64> {
     let last = TABLES.last().context("no tables")?.files[0];
-    let running = database.etl("load").arg("--csv", dirty).start()?;
+    let load = database.etl("load").arg("--csv", dirty).arg("--jobs", "1");
+    let running = load.start()?;
     let seconds = running.kill_when_told(last)?;
     database.end_sessions()?;
     Ok(seconds)

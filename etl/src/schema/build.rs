@@ -4,18 +4,14 @@
 //! The live tables are only read until [`swap`](super::swap::swap), which is one short transaction.
 //! Whatever is left behind by a run that was interrupted is removed by the next one.
 
-use std::{
-    cmp::Reverse,
-    collections::{BTreeSet, HashMap},
-    time::Duration,
-};
+use std::{collections::BTreeSet, iter, time::Duration};
 
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tokio::time;
 
 use super::{
     files,
-    jobs::{Job, Jobs, Queue, side_by_side, work_off, work_off_by},
+    jobs::{Jobs, Queue, side_by_side, work_off, work_off_by},
     run,
 };
 use crate::{
@@ -35,6 +31,7 @@ pub(super) const LOCK_PAUSE: Duration = Duration::from_millis(250);
 /// Memory of one step of a query that derives rows or checks references; such a query has a few of
 /// them.
 pub(super) const QUERY_MEMORY: &str = "64MB";
+const NO_INDEXES: &str = "sql/indexes lacks its files";
 /// What Postgres says when a lock was not to be had in time.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 /// What Postgres says when a disk is full.
@@ -105,98 +102,130 @@ pub async fn create_tables(conn: &mut PgConnection) -> Result<()> {
     tx.commit().await.map_err(database(doing))
 }
 
-/// Makes the derived rows, which takes one connection, and beside it keys and indexes over the rest of
-/// `jobs`; then references and triggers.
-///
-/// Tables of `scattered` are put in order before they get theirs. `on_derived` is called once the
-/// derived rows are there.
+/// Makes empty tables for what a load adds up while it reads: [`derive_and_index`] reads and removes them. Nothing of them
+/// would be worth keeping after a crash.
 ///
 /// # Errors
 /// If Postgres refuses.
-pub async fn derive_and_index(
-    conn: &mut PgConnection,
-    database_url: &str,
+pub async fn create_sums(conn: &mut PgConnection) -> Result<()> {
+    let doing = "creating the tables of sums";
+    let mut tx = conn.begin().await.map_err(database(doing))?;
+    run(&mut tx, doing, &format!("set local search_path = {NEXT}")).await?;
+    for file in files::SUMS {
+        let name = table_of(file);
+        let statement = format!(
+            "{}; create unlogged table {NEXT}.{name} as table pg_temp.{name} with no data; drop view pg_temp.{name}",
+            file.sql.trim_end().trim_end_matches(';')
+        );
+        run(&mut tx, doing, &statement).await?;
+    }
+    tx.commit().await.map_err(database(doing))
+}
+
+/// The table that a file is about and named after.
+fn table_of(file: &files::SqlFile) -> &'static str {
+    let name = file.path.rsplit('/').next().unwrap_or_default();
+    name.trim_end_matches(".sql")
+}
+
+/// Keys and indexes of a load. Each is built over one of several connections as soon as its table is filled, beside the
+/// COPY of the tables that follow.
+#[derive(Debug)]
+pub struct Indexes {
+    /// Those of tables that are not filled yet.
+    waiting: Vec<String>,
+    queue: Queue,
     jobs: Jobs,
-    scattered: &[&'static Table],
-    on_derived: impl FnOnce(),
-) -> Result<()> {
-    let [keys @ .., references, triggers] = files::INDEXES else {
-        return Err(Error::Check("sql/indexes lacks its files".to_owned()));
+    is_finished: bool,
+}
+
+impl Indexes {
+    /// Those of all tables; `jobs` build them, of which one is the caller.
+    ///
+    /// # Errors
+    /// If there are none.
+    pub fn of_load(jobs: Jobs) -> Result<Self> {
+        let [keys @ .., _, _] = files::INDEXES else {
+            return Err(Error::Check(NO_INDEXES.to_owned()));
+        };
+        let statements = keys.iter().flat_map(|file| split_statements(file.sql));
+        Ok(Self {
+            waiting: statements.collect(),
+            queue: Queue::default(),
+            jobs,
+            is_finished: false,
+        })
+    }
+
+    /// Builds those of filled tables over all connections but the caller's, until [`finish`](Self::finish) has been called
+    /// and none is left.
+    pub fn build(&self, database_url: &str) -> impl Future<Output = Result<()>> + use<> {
+        let (url, jobs, queue) = (database_url.to_owned(), self.jobs, self.queue.clone());
+        async move {
+            let others = jobs.connections.saturating_sub(1);
+            work_off_by(&url, jobs, others, queue).await
+        }
+    }
+
+    /// A table has been filled. If its rows lie scattered, it is put in order first, by the connection that then builds all
+    /// of its indexes.
+    ///
+    /// # Errors
+    /// If those of another table could not be built: [`build`](Self::build) says why.
+    pub fn add(&mut self, table: &Table, is_scattered: bool) -> Result<()> {
+        if self.queue.is_given_up() {
+            return Err(Error::Check("indexes could not be built".to_owned()));
+        }
+        let is_of_it = |statement: &mut String| target(statement) == table.name;
+        let statements = self.waiting.extract_if(.., is_of_it);
+        if is_scattered {
+            let job = iter::once(put_in_order(table)).chain(statements).collect();
+            self.queue.add([job]);
+        } else {
+            self.queue.add(statements.map(|statement| vec![statement]));
+        }
+        Ok(())
+    }
+
+    /// All tables are filled, the derived ones too: builds over one more connection what is left.
+    ///
+    /// # Errors
+    /// If Postgres refuses.
+    pub async fn finish(mut self, database_url: &str) -> Result<()> {
+        let rest = self.waiting.drain(..);
+        self.queue.add(rest.map(|statement| vec![statement]));
+        self.queue.close();
+        let queue = self.queue.clone();
+        let finished = work_off(database_url.to_owned(), self.jobs, queue).await;
+        self.is_finished = finished.is_ok();
+        finished
+    }
+}
+
+impl Drop for Indexes {
+    /// Before [`finish`](Self::finish) has come to its end, something else has failed.
+    fn drop(&mut self) {
+        if !self.is_finished {
+            self.queue.give_up();
+        }
+    }
+}
+
+/// Checks the references, then makes the triggers.
+///
+/// # Errors
+/// If Postgres refuses, or if a row lacks its parent.
+pub async fn refer(database_url: &str, jobs: Jobs) -> Result<()> {
+    let [.., references, triggers] = files::INDEXES else {
+        return Err(Error::Check(NO_INDEXES.to_owned()));
     };
     let statements = |file: &files::SqlFile| split_statements(file.sql);
-    let keys = keys.iter().flat_map(statements).collect();
-    let (copied, derived) = by_size(conn, keys).await?;
-    let queue = Queue::of(in_order_first(copied, scattered));
-    let deriving = async {
-        derive(conn).await?;
-        on_derived();
-        work_off(database_url.to_owned(), jobs, queue.clone()).await
-    };
-    tokio::try_join!(
-        deriving,
-        work_off_by(
-            database_url,
-            jobs,
-            jobs.connections.saturating_sub(1),
-            queue.clone()
-        )
-    )?;
-    side_by_side(database_url, jobs, derived).await?;
     side_by_side(database_url, jobs, statements(references)).await?;
     let alone = Jobs {
         connections: 1,
         ..jobs
     };
     side_by_side(database_url, alone, statements(triggers)).await
-}
-
-/// Statements for tables that have been copied, those of the largest first, so that none of them is
-/// left to a single connection at the end; and those for tables whose rows are derived. Indexes come
-/// before keys: a key waits until nobody reads its table, and rows are being derived from some.
-async fn by_size(
-    conn: &mut PgConnection,
-    statements: Vec<String>,
-) -> Result<(Vec<String>, Vec<String>)> {
-    let sizes: Vec<(String, i64)> = sqlx::query_as(
-        "select relname::text, pg_relation_size(oid)
-           from pg_class
-          where relnamespace = $1::regnamespace and relkind = 'r'",
-    )
-    .bind(NEXT)
-    .fetch_all(conn)
-    .await
-    .map_err(database("measuring the tables of the load"))?;
-    let sizes: HashMap<String, i64> = sizes.into_iter().collect();
-    let is_copied = |statement: &String| {
-        let table = target(statement);
-        TABLES.iter().any(|copied| copied.name == table)
-    };
-    let (mut copied, derived): (Vec<String>, Vec<String>) =
-        statements.into_iter().partition(is_copied);
-    copied.sort_by_key(|statement| {
-        let size = sizes.get(target(statement)).copied();
-        (statement.starts_with("alter table"), Reverse(size))
-    });
-    Ok((copied, derived))
-}
-
-/// Each statement as a job of its own, but those of a scattered table as one, behind the statement
-/// that puts it in order. Those jobs are the longest and come first.
-fn in_order_first(statements: Vec<String>, scattered: &[&'static Table]) -> Vec<Job> {
-    let mut jobs: Vec<(&str, Job)> = Vec::new();
-    let mut others = Vec::new();
-    for statement in statements {
-        let name = target(&statement);
-        let Some(table) = scattered.iter().find(|table| table.name == name) else {
-            others.push(vec![statement]);
-            continue;
-        };
-        match jobs.iter_mut().find(|(name, _)| *name == table.name) {
-            Some((_, job)) => job.push(statement),
-            None => jobs.push((table.name, vec![put_in_order(table), statement])),
-        }
-    }
-    jobs.into_iter().map(|(_, job)| job).chain(others).collect()
 }
 
 /// Writes a table anew in its order, by one transaction: the index that names the order is gone
@@ -220,22 +249,34 @@ fn target(statement: &str) -> &str {
     table.unwrap_or_default()
 }
 
-async fn derive(conn: &mut PgConnection) -> Result<()> {
-    run(
-        conn,
-        "entering the tables of the load",
-        &format!("set search_path = {NEXT}; set work_mem = '{QUERY_MEMORY}'"),
-    )
-    .await?;
+/// Makes the derived rows, and removes the sums that they are made from.
+///
+/// # Errors
+/// If Postgres refuses.
+pub async fn derive(conn: &mut PgConnection) -> Result<()> {
+    // Rows are nearly in the order of products: to sort and merge them takes less than hash tables that outgrow their memory.
+    // What is ranked is a small part of its table.
+    let enter = format!(
+        "set search_path = {NEXT}; set work_mem = '{QUERY_MEMORY}';
+         set enable_hashagg = off; set enable_hashjoin = off"
+    );
+    run(conn, "entering the tables of the load", &enter).await?;
     for file in files::DERIVE {
-        run(conn, &format!("applying {} to {NEXT}", file.path), file.sql).await?;
+        let doing = format!("applying {} to {NEXT}", file.path);
+        if table_of(file).ends_with("review_meta") {
+            // As before COPY: filled by the transaction that emptied it, a table needs no write-ahead log if that is minimal.
+            run(conn, &doing, &format!("truncate review_meta; {}", file.sql)).await?;
+            run(conn, &doing, "reset enable_hashjoin").await?;
+        } else {
+            run(conn, &doing, file.sql).await?;
+        }
     }
-    run(
-        conn,
-        "leaving the tables of the load",
-        "reset search_path; reset work_mem",
-    )
-    .await
+    let sums: Vec<&str> = files::SUMS.iter().map(table_of).collect();
+    let leave = format!(
+        "drop table {}; reset search_path; reset work_mem; reset enable_hashagg",
+        sums.join(", ")
+    );
+    run(conn, "leaving the tables of the load", &leave).await
 }
 
 /// Takes the statistics without which Postgres plans blindly, and marks rows as seen by all that COPY
@@ -423,21 +464,6 @@ pub(super) fn split_statements(sql: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_scattered_table_is_put_in_order_before_its_indexes_by_the_same_connection() {
-        let statements = [
-            "create index a on answers (question_id)",
-            "create index b on reviews (product_id)",
-            "alter table answers add constraint c primary key (id)",
-        ];
-        let scattered: Vec<&Table> = TABLES.iter().filter(|it| it.name == "answers").collect();
-        let jobs = in_order_first(statements.map(str::to_owned).to_vec(), &scattered);
-        assert_eq!(jobs.len(), 2);
-        assert!(jobs[0][0].contains("cluster answers using"), "{jobs:?}");
-        assert_eq!(jobs[0][1..], [statements[0], statements[2]]);
-        assert_eq!(jobs[1], [statements[1]]);
-    }
 
     #[test]
     fn statements_are_split_without_their_comments() {

@@ -63,6 +63,9 @@ pub const SCHEMA: &[SqlFile] = sql_files![
     "schema/05_ranks.sql",
 ];
 
+/// What rows add to derived ones: a view each. A load has tables of that shape in their place.
+pub const SUMS: &[SqlFile] = sql_files!["sums/review_sums.sql", "sums/vote_sums.sql"];
+
 /// Derived rows, once after COPY.
 pub const DERIVE: &[SqlFile] = sql_files![
     "derive/01_review_meta.sql",
@@ -114,7 +117,7 @@ mod tests {
                 }
             }
         }
-        let embedded: BTreeSet<String> = [MIGRATIONS, FUNCTIONS, SCHEMA, DERIVE, INDEXES]
+        let embedded: BTreeSet<String> = [MIGRATIONS, FUNCTIONS, SCHEMA, SUMS, DERIVE, INDEXES]
             .concat()
             .iter()
             .map(|file| file.path.to_owned())

@@ -2,11 +2,11 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use sqlx::Connection as _;
-use tokio::task::JoinSet;
+use tokio::{sync::Notify, task::JoinSet};
 
 use super::{
     build::{NEXT, QUERY_MEMORY},
@@ -47,18 +47,77 @@ impl Jobs {
 /// Statements that one connection runs one after the other.
 pub(super) type Job = Vec<String>;
 
-/// Jobs that several connections work off, in order of beginning.
-#[derive(Debug, Clone)]
-pub(super) struct Queue(Arc<Mutex<VecDeque<Job>>>);
+/// Jobs that several connections work off, in order of beginning, while others may still come.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Queue(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// A job has come, none comes any more, or all is given up.
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    jobs: VecDeque<Job>,
+    is_closed: bool,
+    is_given_up: bool,
+}
 
 impl Queue {
-    pub(super) fn of(jobs: impl IntoIterator<Item = Job>) -> Self {
-        Self(Arc::new(Mutex::new(jobs.into_iter().collect())))
+    /// Adds jobs.
+    pub(super) fn add(&self, jobs: impl IntoIterator<Item = Job>) {
+        self.state().jobs.extend(jobs);
+        self.0.changed.notify_waiters();
     }
 
-    fn next(&self) -> Option<Job> {
-        let mut jobs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        jobs.pop_front()
+    /// Says that no more jobs will come.
+    pub(super) fn close(&self) {
+        self.state().is_closed = true;
+        self.0.changed.notify_waiters();
+    }
+
+    /// Says that nothing of it is wanted any more: jobs that have begun end at once.
+    pub(super) fn give_up(&self) {
+        *self.state() = State {
+            jobs: VecDeque::new(),
+            is_closed: true,
+            is_given_up: true,
+        };
+        self.0.changed.notify_waiters();
+    }
+
+    /// Whether all was given up, as somebody failed.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.state().is_given_up
+    }
+
+    /// The next job; waits for it unless the queue is closed.
+    async fn next(&self) -> Option<Job> {
+        self.when(|state| {
+            let job = state.jobs.pop_front();
+            (job.is_some() || state.is_closed).then_some(job)
+        })
+        .await
+    }
+
+    /// Waits until `look` has found something.
+    async fn when<T>(&self, look: impl Fn(&mut State) -> Option<T>) -> T {
+        loop {
+            let changed = self.0.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            let found = look(&mut self.state());
+            if let Some(found) = found {
+                return found;
+            }
+            changed.await;
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -68,7 +127,9 @@ pub(super) async fn side_by_side(
     jobs: Jobs,
     statements: Vec<String>,
 ) -> Result<()> {
-    let queue = Queue::of(statements.into_iter().map(|statement| vec![statement]));
+    let queue = Queue::default();
+    queue.add(statements.into_iter().map(|statement| vec![statement]));
+    queue.close();
     work_off_by(database_url, jobs, jobs.connections.max(1), queue).await
 }
 
@@ -89,23 +150,34 @@ pub(super) async fn work_off_by(
     Ok(())
 }
 
-/// Works off a queue over one connection.
+/// Works off a queue over one connection; if that fails, the others give up.
 pub(super) async fn work_off(database_url: String, jobs: Jobs, queue: Queue) -> Result<()> {
-    let mut conn = connect(&database_url).await?;
-    // References are checked by a join: both sides have an index in that order, and merging those
-    // takes half the time of a hash table.
-    let memory_mb = jobs.memory_of_one_mb();
-    let session = format!(
-        "set search_path = {NEXT}; set work_mem = '{QUERY_MEMORY}';
-         set maintenance_work_mem = '{memory_mb}MB'; set enable_hashjoin = off"
-    );
-    run(&mut conn, "setting up the session", &session).await?;
-    while let Some(job) = queue.next() {
-        for statement in job {
-            run(&mut conn, &statement, &statement).await?;
+    let working = async {
+        let mut conn = connect(&database_url).await?;
+        // References are checked by a join: both sides have an index in that order, and merging those
+        // takes half the time of a hash table.
+        let memory_mb = jobs.memory_of_one_mb();
+        let session = format!(
+            "set search_path = {NEXT}; set work_mem = '{QUERY_MEMORY}';
+             set maintenance_work_mem = '{memory_mb}MB'; set enable_hashjoin = off"
+        );
+        run(&mut conn, "setting up the session", &session).await?;
+        while let Some(job) = queue.next().await {
+            for statement in job {
+                run(&mut conn, &statement, &statement).await?;
+            }
         }
+        conn.close().await.map_err(database("closing a connection"))
+    };
+    let outcome = tokio::select! {
+        outcome = working => outcome,
+        // The server notices that the connection has gone, and ends the statement.
+        () = queue.when(|state| state.is_given_up.then_some(())) => Ok(()),
+    };
+    if outcome.is_err() {
+        queue.give_up();
     }
-    conn.close().await.map_err(database("closing a connection"))
+    outcome
 }
 
 #[cfg(test)]

@@ -119,7 +119,6 @@ async fn touch(conn: &mut PgConnection) -> Result<()> {
 /// Takes those counts, by the same statement as a load of everything: it sees only their rows.
 async fn refresh_meta(conn: &mut PgConnection) -> Result<()> {
     let doing = "taking the counts of reviews anew";
-    let derive = derive_sql("review_meta.sql")?;
     let statement = format!(
         "create temporary table review_meta (like shop.review_meta) on commit drop;
          create temporary view reviews as
@@ -131,12 +130,17 @@ async fn refresh_meta(conn: &mut PgConnection) -> Result<()> {
            from shop.characteristic_reviews v
            join pg_temp.characteristics c on c.id = v.characteristic_id;
          set local search_path = pg_temp;
-         {}
+         {reviews}
+         {votes}
+         {meta}
          set local search_path = default;
          delete from shop.review_meta m using pg_temp.touched t where m.product_id = t.product_id;
          insert into shop.review_meta select * from pg_temp.review_meta;
-         drop view pg_temp.characteristic_reviews, pg_temp.characteristics, pg_temp.reviews",
-        derive
+         drop view pg_temp.review_sums, pg_temp.vote_sums,
+                   pg_temp.characteristic_reviews, pg_temp.characteristics, pg_temp.reviews",
+        reviews = embedded("review_sums.sql")?,
+        votes = embedded("vote_sums.sql")?,
+        meta = embedded("review_meta.sql")?,
     );
     run(conn, doing, &statement).await
 }
@@ -157,6 +161,7 @@ async fn refresh_ranks(conn: &mut PgConnection) -> Result<()> {
          create temporary view questions as
          select q.* from shop.questions q join crowded c on c.product_id = q.product_id;
          set local search_path = pg_temp;
+         {reviews}
          {products};
          insert into shop.ranked_products select * from ranked_products on conflict do nothing;
          truncate ranked_products;
@@ -170,19 +175,20 @@ async fn refresh_ranks(conn: &mut PgConnection) -> Result<()> {
           where p.list = 'questions' and q.product_id = p.product_id;
          insert into shop.review_ranks select * from pg_temp.review_ranks;
          insert into shop.question_ranks select * from pg_temp.question_ranks;
-         drop view pg_temp.reviews, pg_temp.questions",
-        products = derive_sql("ranked_products.sql")?,
-        ranks = derive_sql("04_ranks.sql")?,
+         drop view pg_temp.review_sums, pg_temp.reviews, pg_temp.questions",
+        reviews = embedded("review_sums.sql")?,
+        products = embedded("ranked_products.sql")?,
+        ranks = embedded("04_ranks.sql")?,
     );
     run(conn, doing, &statement).await
 }
 
-fn derive_sql(name: &str) -> Result<&'static str> {
-    let mut derive = files::DERIVE.iter();
-    derive
+fn embedded(name: &str) -> Result<&'static str> {
+    let mut files = files::SUMS.iter().chain(files::DERIVE);
+    files
         .find(|file| file.path.ends_with(name))
         .map(|file| file.sql)
-        .ok_or_else(|| Error::Check("sql/derive lacks its files".to_owned()))
+        .ok_or_else(|| Error::Check(format!("sql lacks {name}")))
 }
 
 /// Appends to the outbox what the statement triggers would have: the groups of each row that was

@@ -1,7 +1,10 @@
 //! Reviews, their photos, characteristics and the votes on them.
 
 use super::{Encoded, Row};
-use crate::reject::{Fault, Reason};
+use crate::{
+    reject::{Fault, Reason},
+    sums::Addend,
+};
 
 pub(super) fn review(row: &mut Row<'_>) -> Result<Encoded, Fault> {
     row.columns(12)?;
@@ -32,6 +35,11 @@ pub(super) fn review(row: &mut Row<'_>) -> Result<Encoded, Fault> {
         .text(email)
         .nullable_text(response)
         .integer(helpfulness);
+    row.adds = Some(Addend::Review {
+        product_id,
+        rating,
+        recommend,
+    });
     Ok(Encoded {
         id,
         read_with: product_id,
@@ -101,6 +109,10 @@ pub(super) fn vote(row: &mut Row<'_>) -> Result<Encoded, Fault> {
         .integer(review_id)
         .integer(product_id)
         .smallint(value);
+    row.adds = Some(Addend::Vote {
+        characteristic_id,
+        value,
+    });
     Ok(Encoded {
         id,
         read_with: product_id,

@@ -56,7 +56,6 @@ impl Settings {
             // Commits still wait until the log is handed to the system, so a killed server loses none.
             format!("fsync={switch}"),
             format!("full_page_writes={switch}"),
-            "wal_compression=on".into(),
             // Containers often have a /dev/shm too small for parallel queries.
             "dynamic_shared_memory_type=mmap".into(),
             // Compiling costs more than these short queries do.

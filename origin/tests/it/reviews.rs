@@ -223,8 +223,13 @@ async fn what_is_kept_in_meta_is_what_the_rows_add_up_to() {
     let before = app.get("/reviews/meta?product_id=2").await;
     app.sql("delete from shop.review_meta; set search_path = shop;")
         .await;
-    let derive = include_str!("../../../sql/derive/01_review_meta.sql");
-    app.sql(&format!("set search_path = shop; {derive}")).await;
+    let statements = [
+        include_str!("../../../sql/sums/review_sums.sql"),
+        include_str!("../../../sql/sums/vote_sums.sql"),
+        include_str!("../../../sql/derive/01_review_meta.sql"),
+    ];
+    app.sql(&format!("set search_path = shop; {}", statements.concat()))
+        .await;
     assert_eq!(
         app.get("/reviews/meta?product_id=2").await.text(),
         before.text()

@@ -169,3 +169,24 @@ fn a_fresh_cluster_has_no_data() {
     cluster.start().unwrap();
     assert!(cluster.psql("postgres", "select n from kept").is_err());
 }
+
+#[test]
+fn full_pages_are_compressed_by_the_quickest_method_there_is_unless_told_otherwise() {
+    let show = |more: &[&str]| {
+        let dir = data_dir();
+        let settings = Settings {
+            more: more.iter().map(ToString::to_string).collect(),
+            ..Settings::test()
+        };
+        let options = Options {
+            binaries: None,
+            settings,
+            fresh: false,
+        };
+        let cluster = Cluster::open(dir.path(), options).unwrap();
+        cluster.start().unwrap();
+        cluster.psql("postgres", "show wal_compression").unwrap()
+    };
+    assert!(["lz4", "pglz", "on"].contains(&show(&[]).as_str()));
+    assert_eq!(show(&["wal_compression=off"]), "off");
+}
