@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod allocations;
 pub mod answer;
 pub mod client;
 pub mod consistency;

@@ -1,14 +1,13 @@
 //! What a plain hit costs from the bytes of its request to the slices of its answer: time, and allocations.
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
+use benches::allocations::{Counting, allocations};
 use benches::report::{self, quantile};
 use benches::verdict::Verdicts;
 use bytes::Bytes;
@@ -22,28 +21,6 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 /// Keys asked for in turn.
 const KEYS: usize = 1_000;
 const BODY_BYTES: usize = 1_024;
-
-struct Counting;
-
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
-#[expect(
-    unsafe_code,
-    reason = "an allocator that counts can be had in no other way"
-)]
-// SAFETY: every call is the system allocator's, unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: as the caller promises.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
-        // SAFETY: as the caller promises.
-        unsafe { System.dealloc(place, layout) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -81,7 +58,7 @@ fn main() -> Result<ExitCode> {
     }
     let mut verdicts = Verdicts::default();
     let mut nanoseconds = Vec::new();
-    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    let before = allocations();
     let mut answered = 0;
     let mut times = [Duration::ZERO; 64];
     let rounds = arguments.rounds.min(times.len());
@@ -92,7 +69,7 @@ fn main() -> Result<ExitCode> {
             .count();
         *time = began.elapsed();
     }
-    let allocations = ALLOCATIONS.load(Ordering::Relaxed) - before;
+    let made = allocations() - before;
     for time in &times[..rounds] {
         nanoseconds.push(time.as_nanos() as f64 / arguments.answers as f64);
     }
@@ -104,8 +81,8 @@ fn main() -> Result<ExitCode> {
     );
     verdicts.check(
         "no allocation",
-        allocations == 0,
-        format!("{allocations} in {all} answers"),
+        made == 0,
+        format!("{made} in {all} answers"),
     );
     let at = |share| quantile(&nanoseconds, share).unwrap_or(f64::NAN);
     println!(

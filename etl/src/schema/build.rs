@@ -102,7 +102,7 @@ pub async fn create_tables(conn: &mut PgConnection) -> Result<()> {
     tx.commit().await.map_err(database(doing))
 }
 
-/// Makes empty tables for what a load adds up while it reads: [`derive_and_index`] reads and removes them. Nothing of them
+/// Makes empty tables for what a load adds up while it reads: [`derive`] reads and removes them. Nothing of them
 /// would be worth keeping after a crash.
 ///
 /// # Errors

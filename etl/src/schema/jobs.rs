@@ -144,10 +144,15 @@ pub(super) async fn work_off_by(
     for _ in 0..connections {
         workers.spawn(work_off(database_url.to_owned(), jobs, queue.clone()));
     }
+    let mut outcome = Ok(());
     while let Some(worker) = workers.join_next().await {
-        worker.map_err(|error| Error::Check(format!("a worker ended early: {error}")))??;
+        let ended = worker.unwrap_or_else(|error| {
+            queue.give_up();
+            Err(Error::Check(format!("a worker ended early: {error}")))
+        });
+        outcome = outcome.and(ended);
     }
-    Ok(())
+    outcome
 }
 
 /// Works off a queue over one connection; if that fails, the others give up.
@@ -182,7 +187,52 @@ pub(super) async fn work_off(database_url: String, jobs: Jobs, queue: Queue) -> 
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
     use super::*;
+
+    /// What a worker gets that had to wait until `then`.
+    async fn next_after(then: impl FnOnce(&Queue)) -> Option<Job> {
+        let queue = Queue::default();
+        let waiting = tokio::spawn({
+            let queue = queue.clone();
+            async move { queue.next().await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        then(&queue);
+        let limit = Duration::from_secs(10);
+        timeout(limit, waiting)
+            .await
+            .expect("it waits")
+            .expect("a job or none")
+    }
+
+    #[tokio::test]
+    async fn a_worker_waits_for_the_next_job_until_no_more_come() {
+        let job = vec!["select 1".to_owned()];
+        assert_eq!(
+            next_after(|queue| queue.add([job.clone()])).await,
+            Some(job)
+        );
+        assert_eq!(next_after(Queue::close).await, None);
+        assert_eq!(next_after(Queue::give_up).await, None);
+    }
+
+    #[tokio::test]
+    async fn what_is_queued_is_done_after_the_end_but_not_once_all_is_given_up() {
+        let jobs = ["a", "b"].map(|statement| vec![statement.to_owned()]);
+        let queue = Queue::default();
+        queue.add(jobs.clone());
+        queue.close();
+        assert_eq!(queue.next().await.as_ref(), Some(&jobs[0]));
+        assert!(!queue.is_given_up());
+        queue.give_up();
+        assert!(queue.is_given_up());
+        assert_eq!(queue.next().await, None);
+    }
 
     #[test]
     fn connections_share_the_memory_and_each_gets_some() {

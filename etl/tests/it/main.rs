@@ -23,6 +23,7 @@ mod ranks;
 mod refused;
 mod repaired;
 mod restart;
+mod side_by_side;
 mod sources;
 mod support;
 mod verify;

@@ -1,6 +1,10 @@
 //! A load puts new tables in the place of the old ones while the origin serves.
 
-use etl::schema::{self, Jobs, build, swap, writes};
+use etl::schema::{
+    self, Jobs,
+    build::{self, Indexes},
+    swap, writes,
+};
 use serde_json::json;
 
 use crate::support::{TestApp, answer, execute, fixture, interaction, question, review};
@@ -9,10 +13,12 @@ use crate::support::{TestApp, answer, execute, fixture, interaction, question, r
 async fn load(owner_url: String, rows: String) {
     let mut conn = schema::connect(&owner_url).await.unwrap();
     build::create_tables(&mut conn).await.unwrap();
+    build::create_sums(&mut conn).await.unwrap();
     execute(&mut conn, &rows).await;
-    build::derive_and_index(&mut conn, &owner_url, Jobs::default(), &[], || {})
-        .await
-        .unwrap();
+    build::derive(&mut conn).await.unwrap();
+    let indexes = Indexes::of_load(Jobs::default()).unwrap();
+    indexes.finish(&owner_url).await.unwrap();
+    build::refer(&owner_url, Jobs::default()).await.unwrap();
     build::set_sequence(&mut conn, "reviews", 500)
         .await
         .unwrap();
@@ -30,7 +36,8 @@ fn rows(number: u32) -> String {
          select id, 'load {number}', '', '', '', 1 from generate_series(1, 20) as id;
          insert into shop_next.reviews (id, product_id, rating, date, summary, body, recommend, reported, reviewer_name,
                                         reviewer_email, response, helpfulness)
-         select id, 2, 5, now(), 'load {number}', '', true, false, '', '', null, 0 from generate_series(1, 500) as id"
+         select id, 2, 5, now(), 'load {number}', '', true, false, '', '', null, 0 from generate_series(1, 500) as id;
+         insert into shop_next.review_sums values (2, 0, 0, 0, 0, 500, 0, 500)"
     )
 }
 
