@@ -34,12 +34,14 @@ pub enum Addend {
 }
 
 /// A table of sums, beside the one whose rows it adds up; `sql/sums` has its columns and its meaning.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub struct SumTable {
     /// Its name.
     pub name: &'static str,
     /// Its columns in the order in which they are encoded.
     pub columns: &'static str,
+    /// Encodes a row of it.
+    encode: fn(&Sum, &mut Encoder),
 }
 
 /// The table of sums over the rows of a table, if there is one.
@@ -49,10 +51,12 @@ pub fn of(table: &str) -> Option<SumTable> {
         "reviews" => Some(SumTable {
             name: "review_sums",
             columns: "product_id, rated_1, rated_2, rated_3, rated_4, rated_5, recommended_false, recommended_true",
+            encode: Sum::encode_reviews,
         }),
         "characteristic_reviews" => Some(SumTable {
             name: "vote_sums",
             columns: "characteristic_id, sum, count",
+            encode: Sum::encode_votes,
         }),
         _ => None,
     }
@@ -80,7 +84,7 @@ struct Sum {
 pub struct Sums<S> {
     slots: Vec<Sum>,
     out: S,
-    is_of_reviews: bool,
+    encode: fn(&Sum, &mut Encoder),
 }
 
 impl<S: Sink> Sums<S> {
@@ -90,7 +94,7 @@ impl<S: Sink> Sums<S> {
         Self {
             slots: vec![Sum::default(); SLOTS],
             out,
-            is_of_reviews: table.name == "review_sums",
+            encode: table.encode,
         }
     }
 
@@ -112,18 +116,13 @@ impl<S: Sink> Sums<S> {
         };
         let place = key.cast_unsigned() as usize % SLOTS;
         let mut flow = ControlFlow::Continue(());
-        let Self {
-            slots,
-            out,
-            is_of_reviews,
-        } = self;
-        let Some(slot) = slots.get_mut(place) else {
+        let Some(slot) = self.slots.get_mut(place) else {
             return Ok(flow);
         };
         if slot.rows > 0 && (slot.key != key || slot.rows == ROWS_MAX) {
-            slot.encode(*is_of_reviews, out.encoder());
+            (self.encode)(slot, self.out.encoder());
             *slot = Sum::default();
-            flow = out.take(None)?;
+            flow = self.out.take(None)?;
         }
         slot.key = key;
         slot.rows += 1;
@@ -141,7 +140,7 @@ impl<S: Sink> Sums<S> {
     /// As those of [`Sink::take`].
     pub fn finish(mut self) -> Result<Option<S>> {
         for slot in self.slots.iter().filter(|slot| slot.rows > 0) {
-            slot.encode(self.is_of_reviews, self.out.encoder());
+            (self.encode)(slot, self.out.encoder());
             if self.out.take(None)?.is_break() {
                 return Ok(None);
             }
@@ -150,25 +149,24 @@ impl<S: Sink> Sums<S> {
     }
 }
 
+/// No number of rows is past [`ROWS_MAX`].
 impl Sum {
-    fn encode(&self, is_of_reviews: bool, out: &mut Encoder) {
-        // No more than ROWS_MAX.
-        let count = u32::cast_signed;
-        if is_of_reviews {
-            let row = out.row(8).integer(self.key);
-            for stars in self.stars {
-                row.integer(count(stars));
-            }
-            row.integer(count(self.rows - self.recommended))
-                .integer(count(self.recommended));
-        } else {
-            let stars = (1..).zip(self.stars);
-            let sum = stars.map(|(stars, rows)| stars * i64::from(rows)).sum();
-            out.row(3)
-                .integer(self.key)
-                .bigint(sum)
-                .integer(count(self.rows));
+    fn encode_reviews(&self, out: &mut Encoder) {
+        let row = out.row(8).integer(self.key);
+        for stars in self.stars {
+            row.integer(stars.cast_signed());
         }
+        row.integer((self.rows - self.recommended).cast_signed())
+            .integer(self.recommended.cast_signed());
+    }
+
+    fn encode_votes(&self, out: &mut Encoder) {
+        let stars = (1..).zip(self.stars);
+        let sum = stars.map(|(stars, rows)| stars * i64::from(rows)).sum();
+        out.row(3)
+            .integer(self.key)
+            .bigint(sum)
+            .integer(self.rows.cast_signed());
     }
 }
 

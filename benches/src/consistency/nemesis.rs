@@ -32,6 +32,8 @@ const HOLD_WRITERS: &str =
 const WASTE: &str = "do $$ begin
     for step in 1..10000 loop perform pg_current_xact_id(); rollback; end loop;
   end $$";
+/// Fails once the server has ended the sessions; ends well only if it does not.
+const OUTLAST: &str = "select pg_sleep(30)";
 /// How long polls have to see numbers that were rolled back, before a session is killed.
 const WASTEFUL: Duration = Duration::from_millis(50);
 /// How long gateways have to hear of them: more than a heartbeat of their streams.
@@ -249,7 +251,7 @@ fn kill_session(cluster: &Cluster, before: impl FnOnce(u64)) -> Result<()> {
         .enable_all()
         .build()?;
     // Both sessions stay open until the server has gone down.
-    let (_holding, _wasting, victim, last) = runtime.block_on(async {
+    let (_holding, mut wasting, victim, last) = runtime.block_on(async {
         let mut holding = PgConnection::connect(&url).await?;
         let victim: i32 = query_scalar("select pg_backend_pid()")
             .fetch_one(&mut holding)
@@ -264,7 +266,13 @@ fn kill_session(cluster: &Cluster, before: impl FnOnce(u64)) -> Result<()> {
         anyhow::Ok((holding, wasting, victim, last))
     })?;
     before(last.parse::<u64>()?.saturating_sub(1));
-    kill(Pid::from_raw(victim), Signal::SIGKILL).context("killing a session")
+    kill(Pid::from_raw(victim), Signal::SIGKILL).context("killing a session")?;
+    let waiting = wasting.execute(OUTLAST);
+    ensure!(
+        runtime.block_on(waiting).is_err(),
+        "the server did not go down"
+    );
+    Ok(())
 }
 
 fn wait_for_recovery(cluster: &Cluster) -> Result<()> {
