@@ -30,15 +30,32 @@ pub struct GatewayProcess {
     pub admin: SocketAddr,
     token: String,
     _dir: TempDir,
+    _listeners: Listeners,
 }
 
-/// Where a gateway is going to listen.
-#[derive(Clone, Copy, Debug)]
+/// Where a gateway is going to listen, and nobody else.
+#[derive(Debug)]
 pub struct Listeners {
-    /// For clients.
-    pub public: SocketAddr,
-    /// For operators, and for other gateways.
-    pub admin: SocketAddr,
+    public: Reserved,
+    admin: Reserved,
+}
+
+impl Listeners {
+    /// Takes two free ports.
+    ///
+    /// # Errors
+    /// There are none.
+    pub fn anywhere() -> Result<Self> {
+        Ok(Self {
+            public: Reserved::any()?,
+            admin: Reserved::any()?,
+        })
+    }
+
+    /// Where operators, and other gateways, are going to connect.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin.address()
+    }
 }
 
 impl GatewayProcess {
@@ -70,11 +87,7 @@ impl GatewayProcess {
             .iter()
             .flat_map(|origin| ["--upstream".to_owned(), origin.to_string()])
             .collect();
-        let listeners = Listeners {
-            public: Reserved::any()?.release(),
-            admin: Reserved::any()?.release(),
-        };
-        Self::launch(dir, listeners, &upstream, variables)
+        Self::launch(dir, Listeners::anywhere()?, &upstream, variables)
     }
 
     /// Starts the gateway that was built beside this program, with a configuration that names its origins.
@@ -89,11 +102,12 @@ impl GatewayProcess {
 
     fn launch(
         dir: TempDir,
-        Listeners { public, admin }: Listeners,
+        listeners: Listeners,
         more: &[String],
         variables: &[(String, String)],
     ) -> Result<Self> {
         let binary = sibling("gateway")?;
+        let (public, admin) = (listeners.public.address(), listeners.admin());
         let (config, token_file) = (dir.path().join("gateway.toml"), dir.path().join("token"));
         let (token, more, variables) = (token_file.clone(), more.to_vec(), variables.to_vec());
         let program = Program::start(&dir.path().join("log"), move || {
@@ -116,6 +130,7 @@ impl GatewayProcess {
             admin,
             token: String::new(),
             _dir: dir,
+            _listeners: listeners,
         };
         gateway.wait_until_ready()?;
         gateway.token = std::fs::read_to_string(token_file)?.trim().to_owned();

@@ -151,6 +151,7 @@ pub struct Encrypted {
     pub address: SocketAddr,
     certificate: CertificateDer<'static>,
     _files: TempDir,
+    _port: Reserved,
 }
 
 impl Encrypted {
@@ -161,7 +162,8 @@ impl Encrypted {
     pub async fn before(origin: SocketAddr) -> Result<Self> {
         let files = tempfile::tempdir()?;
         let certificate = certify(files.path())?;
-        let address = Reserved::any()?.release();
+        let port = Reserved::any()?;
+        let address = port.address();
         let settings = format!(
             "[tls]\nlisten = \"{address}\"\ncertificate_file = {:?}\nkey_file = {:?}\n",
             files.path().join("chain.pem"),
@@ -172,6 +174,7 @@ impl Encrypted {
             address,
             certificate,
             _files: files,
+            _port: port,
         };
         let end = tokio::time::Instant::now() + READY_LIMIT;
         while TcpStream::connect(address).await.is_err() {

@@ -1,12 +1,12 @@
 //! A whole system whose gateways follow the database: every part a process of the measurement, to be broken one by one.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use stack::gateway_config::{GatewayConfig, OriginAddresses};
-use stack::ports::Reserved;
 use stack::{Cluster, Replica, Settings, cluster};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -166,19 +166,13 @@ impl Live {
             });
         }
         let site = GatewayConfig::read(Path::new(GATEWAY_CONFIG))?;
-        let reserved: Vec<(Reserved, Reserved)> = plan
+        let listeners: Vec<Listeners> = plan
             .gateways
             .iter()
-            .map(|_| Ok((Reserved::any()?, Reserved::any()?)))
+            .map(|_| Listeners::anywhere())
             .collect::<Result<_>>()?;
-        let listeners: Vec<Listeners> = reserved
-            .into_iter()
-            .map(|(public, admin)| Listeners {
-                public: public.release(),
-                admin: admin.release(),
-            })
-            .collect();
-        for (place, change) in plan.gateways.iter().enumerate() {
+        let admins: Vec<SocketAddr> = listeners.iter().map(Listeners::admin).collect();
+        for (place, (change, listeners)) in plan.gateways.iter().zip(listeners).enumerate() {
             let is_own = |at: usize| !plan.is_split || at % plan.gateways.len() == place;
             let own = addresses.iter().enumerate().filter(|(at, _)| is_own(*at));
             let own: Vec<OriginAddresses> = own.map(|(_, origin)| *origin).collect();
@@ -190,12 +184,12 @@ impl Live {
                 .iter()
                 .map(|relay| relay.address().to_string())
                 .collect();
-            let others = listeners.iter().enumerate().filter(|(at, _)| *at != place);
-            let peers: Vec<String> = others.map(|(_, other)| other.admin.to_string()).collect();
+            let others = admins.iter().enumerate().filter(|(at, _)| *at != place);
+            let peers: Vec<String> = others.map(|(_, other)| other.to_string()).collect();
             let config = site.clone().with_origins(&own);
             let config = config.with("coherence", "streams", follows);
             let config = config.with("coherence", "peers", peers);
-            let gateway = GatewayProcess::configured(&change(config), listeners[place])?;
+            let gateway = GatewayProcess::configured(&change(config), listeners)?;
             self.gateways.push(gateway);
             self.streams.push(streams);
         }

@@ -1,16 +1,18 @@
 //! nginx as a caching peer: one worker, its cache in front of the same origin, nothing tuned against it.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use stack::ports::Reserved;
 use tempfile::TempDir;
 
 /// A running nginx; stopped when dropped.
 pub struct Nginx {
     child: Child,
     _dir: TempDir,
+    _port: Reserved,
     /// Where it serves.
     pub address: SocketAddr,
 }
@@ -22,7 +24,8 @@ impl Nginx {
     /// nginx is not installed, or does not start.
     pub async fn before(origin: SocketAddr) -> Result<Self> {
         let dir = tempfile::tempdir()?;
-        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let port = Reserved::any()?;
+        let address = port.address();
         let conf = dir.path().join("nginx.conf");
         std::fs::write(
             &conf,
@@ -44,6 +47,7 @@ impl Nginx {
         let nginx = Self {
             child,
             _dir: dir,
+            _port: port,
             address,
         };
         let deadline = Instant::now() + Duration::from_secs(5);

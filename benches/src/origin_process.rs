@@ -26,6 +26,7 @@ pub struct Origin {
     pub public: SocketAddr,
     /// Where health and metrics are.
     pub private: SocketAddr,
+    _ports: [Reserved; 2],
 }
 
 /// What an origin says about itself.
@@ -44,8 +45,8 @@ impl Origin {
     /// It does not become ready.
     pub fn start(database_url: &str, log: &Path, more: &[OsString]) -> Result<Self> {
         let binary = sibling("origin")?;
-        let (public, private) = (Reserved::any()?, Reserved::any()?);
-        let (public, private) = (public.release(), private.release());
+        let ports = [Reserved::any()?, Reserved::any()?];
+        let [public, private] = ports.each_ref().map(Reserved::address);
         let (database_url, more) = (database_url.to_owned(), more.to_vec());
         let program = Program::start(log, move || {
             let mut command = Command::new(&binary);
@@ -60,6 +61,7 @@ impl Origin {
             program,
             public,
             private,
+            _ports: ports,
         };
         origin.wait_until_ready()?;
         Ok(origin)

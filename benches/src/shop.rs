@@ -38,6 +38,7 @@ pub struct Shop {
     /// Their database's server.
     pub cluster: Cluster,
     dir: TempDir,
+    _ports: [Reserved; 2],
 }
 
 impl Shop {
@@ -67,7 +68,9 @@ impl Shop {
             })
             .collect::<Result<_>>()?;
         let upstreams: Vec<SocketAddr> = origins.iter().map(|origin| origin.public).collect();
-        let (gateway, address, admin) = start_gateway(dir.path(), &upstreams)?;
+        let ports = [Reserved::any()?, Reserved::any()?];
+        let [address, admin] = ports.each_ref().map(Reserved::address);
+        let gateway = start_gateway(dir.path(), address, admin, &upstreams)?;
         let mut shop = Self {
             gateway,
             address,
@@ -75,6 +78,7 @@ impl Shop {
             origins,
             cluster,
             dir,
+            _ports: ports,
         };
         shop.wait_for_gateway()?;
         Ok(shop)
@@ -200,14 +204,14 @@ pub(crate) fn fill(dir: &Path, owner_url: &str, products: u64) -> Result<()> {
 
 fn start_gateway(
     dir: &Path,
+    listen: SocketAddr,
+    admin: SocketAddr,
     upstreams: &[SocketAddr],
-) -> Result<(Program, SocketAddr, SocketAddr)> {
+) -> Result<Program> {
     let binary = sibling("gateway")?;
-    let (listen, admin) = (Reserved::any()?, Reserved::any()?);
-    let (listen, admin) = (listen.release(), admin.release());
     let token_file = dir.join("admin-token");
     let upstreams = upstreams.to_vec();
-    let program = Program::start(&dir.join("gateway.log"), move || {
+    Program::start(&dir.join("gateway.log"), move || {
         let mut command = Command::new(&binary);
         command
             .args(["run", "--config", GATEWAY_CONFIG])
@@ -219,6 +223,5 @@ fn start_gateway(
             command.args(["--upstream", &upstream.to_string()]);
         }
         command
-    })?;
-    Ok((program, listen, admin))
+    })
 }

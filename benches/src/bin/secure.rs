@@ -298,13 +298,10 @@ fn address(text: &str) -> Result<SocketAddr> {
 
 /// A gateway that is to serve operators on every interface, and has no token that somebody chose, does not start.
 fn without_token(origin: &Scripted, verdicts: &mut Verdicts) -> Result<()> {
-    let (public, port) = (
-        Reserved::any()?.release(),
-        Reserved::any()?.release().port(),
-    );
+    let (public, admin) = (Reserved::any()?, Reserved::any()?);
     let mut child = Command::new(sibling("gateway")?)
-        .args(["run", "--listen", &public.to_string()])
-        .args(["--admin", &format!("0.0.0.0:{port}")])
+        .args(["run", "--listen", &public.address().to_string()])
+        .args(["--admin", &format!("0.0.0.0:{}", admin.address().port())])
         .args(["--upstream", &origin.address().to_string()])
         .stdin(Stdio::null())
         .stdout(Stdio::null())

@@ -7,6 +7,7 @@ mod status;
 
 use std::{
     fs,
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -44,7 +45,7 @@ pub async fn run(options: Options) -> Result<()> {
     let console = Console::new(!options.no_color);
     let began = Instant::now();
     options.check_addresses()?;
-    let listeners = Listeners::reserve(&options)?;
+    let listeners = Listeners::of_gateways(&options)?;
     if let Some(path) = &options.endpoints {
         Endpoints::check_folder(path)?;
     }
@@ -103,30 +104,30 @@ fn open_cluster(options: &Options, console: &Console) -> Result<Arc<Cluster>> {
     Ok(Arc::new(cluster))
 }
 
-/// The ports of the gateways, held until they are started.
+/// The ports of programs that have two each: shut until the programs are started, and theirs from then on.
 struct Listeners(Vec<(Reserved, Reserved)>);
 
 impl Listeners {
-    /// The first gateway's as they were named, the others' anywhere.
-    fn reserve(options: &Options) -> Result<Self> {
+    /// Gateways': the first one's as they were named, the others' anywhere.
+    fn of_gateways(options: &Options) -> Result<Self> {
         let first = (
             Reserved::named(options.listen, "--listen")?,
             Reserved::named(options.admin, "--admin")?,
         );
-        let mut all = vec![first];
-        for _ in 1..options.gateways {
-            all.push((Reserved::any()?, Reserved::any()?));
-        }
-        Ok(Self(all))
+        let mut listeners = Self::anywhere(options.gateways - 1)?;
+        listeners.0.insert(0, first);
+        Ok(listeners)
     }
 
-    /// Gives them up, for the gateways that are started next.
-    fn release(self) -> Vec<GatewayAddresses> {
-        let release = |(public, admin): (Reserved, Reserved)| GatewayAddresses {
-            public: public.release(),
-            admin: admin.release(),
-        };
-        self.0.into_iter().map(release).collect()
+    fn anywhere(programs: u16) -> Result<Self> {
+        let reserve = |_| Ok((Reserved::any()?, Reserved::any()?));
+        Ok(Self((0..programs).map(reserve).collect::<Result<_>>()?))
+    }
+
+    /// Lets the programs listen; two addresses for each.
+    fn release(&mut self) -> impl Iterator<Item = (SocketAddr, SocketAddr)> {
+        let release = |(one, other): &mut (Reserved, Reserved)| (one.release(), other.release());
+        self.0.iter_mut().map(release)
     }
 }
 
@@ -141,7 +142,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    async fn serve(&self, supervisor: &mut Supervisor, listeners: Listeners) -> Result<()> {
+    async fn serve(&self, supervisor: &mut Supervisor, mut listeners: Listeners) -> Result<()> {
         let client = Client::new();
         self.start_postgres(supervisor).await?;
         self.migrate(supervisor).await?;
@@ -150,10 +151,13 @@ impl Run<'_> {
             self.load(supervisor, &csv).await?;
         }
         let replicas = self.start_replicas(supervisor).await?;
-        let origins = self.start_origins(supervisor, &client, &replicas).await?;
+        let mut origin_listeners = Listeners::anywhere(self.options.origins)?;
+        let origins = self
+            .start_origins(supervisor, &client, &mut origin_listeners, &replicas)
+            .await?;
         let admin_token = self.admin_token()?;
         let gateways = self
-            .start_gateways(supervisor, &client, listeners, &origins)
+            .start_gateways(supervisor, &client, &mut listeners, &origins)
             .await?;
         let endpoints = self.endpoints(admin_token, &gateways, &origins, &replicas);
         if let Some(path) = &self.options.endpoints {
@@ -298,22 +302,15 @@ impl Run<'_> {
         &self,
         supervisor: &mut Supervisor,
         client: &Client,
+        listeners: &mut Listeners,
         replicas: &[Arc<Replica>],
     ) -> Result<Vec<OriginAddresses>> {
         let phase = self
             .console
             .phase(format_args!("starting {} origins", self.options.origins));
-        let reserve = |_| Ok((Reserved::any()?, Reserved::any()?));
-        // All ports are taken before any is given up, so that no two origins get the same.
-        let reserved: Vec<(Reserved, Reserved)> = (0..self.options.origins)
-            .map(reserve)
-            .collect::<Result<_>>()?;
-        let addresses: Vec<OriginAddresses> = reserved
-            .into_iter()
-            .map(|(public, private)| OriginAddresses {
-                public: public.release(),
-                private: private.release(),
-            })
+        let addresses: Vec<OriginAddresses> = listeners
+            .release()
+            .map(|(public, private)| OriginAddresses { public, private })
             .collect();
         let url = self.cluster.app_url(DATABASE);
         let read_urls: Vec<String> = replicas
@@ -342,7 +339,7 @@ impl Run<'_> {
         &self,
         supervisor: &mut Supervisor,
         client: &Client,
-        listeners: Listeners,
+        listeners: &mut Listeners,
         origins: &[OriginAddresses],
     ) -> Result<Vec<GatewayAddresses>> {
         let count = self.options.gateways;
@@ -353,7 +350,10 @@ impl Run<'_> {
                 .phase(format_args!("starting {count} gateways")),
         };
         let told = self.gateway_config.clone().with_origins(origins);
-        let addresses = listeners.release();
+        let addresses: Vec<GatewayAddresses> = listeners
+            .release()
+            .map(|(public, admin)| GatewayAddresses { public, admin })
+            .collect();
         let configs = self.write_configs(&told, &addresses)?;
         let service = |(n, addresses): (usize, &GatewayAddresses)| {
             let (programs, addresses) = (self.programs.clone(), *addresses);

@@ -1,6 +1,6 @@
 //! What `stack up` refuses before it starts anything.
 
-use std::{fs, process::Output};
+use std::{fs, net::TcpListener, process::Output};
 
 use stack::ports::Reserved;
 
@@ -16,8 +16,8 @@ fn refused(arguments: &[&str]) -> String {
 fn a_busy_port_is_named_and_nothing_is_started() {
     let dir = data_dir();
     let data = dir.path().join("data");
-    let taken = Reserved::any().unwrap();
-    let address = taken.address().to_string();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
     let data_argument = data.to_str().unwrap();
     let error = refused(&["--data", data_argument, "--listen", &address]);
     assert!(
@@ -41,7 +41,7 @@ fn a_busy_port_is_named_and_nothing_is_started() {
 
 #[test]
 fn the_same_port_for_both_listeners_is_no_other_program() {
-    let address = Reserved::any().unwrap().release();
+    let address = Reserved::any().unwrap().address();
     let (ip, port) = (address.ip(), address.port());
     for listen in [format!("localhost:{port}"), format!("0.0.0.0:{port}")] {
         let error = refused(&["--listen", &listen, "--admin", &format!("{ip}:{port}")]);
