@@ -21,11 +21,7 @@ use crate::{
     reject::{RejectCount, RejectFile, RejectLimit},
     report::LoadReport,
     rows::State,
-    schema::{
-        self, Jobs,
-        build::{self, Indexes},
-        owed, swap, writes,
-    },
+    schema::{self, Jobs, build, owed, post_data::PostData, swap, writes},
     sums,
     tables::TABLES,
 };
@@ -306,25 +302,26 @@ async fn check_missing(conn: &mut PgConnection, set: &DataSet) -> Result<()> {
     }
 }
 
-/// Fills the tables and builds their keys and indexes, those of one beside the COPY of the next.
+/// Fills the tables and builds what follows from them, that of one beside the COPY of the next.
 async fn fill(run: &mut Run<'_>, set: DataSet, state: State) -> Result<()> {
-    let indexes = Indexes::of_load(run.options.jobs)?;
-    let building = indexes.build(run.database_url);
+    let post_data = PostData::of_load(run.options.jobs)?;
+    let building = post_data.build(run.database_url);
     let mut clock = Instant::now();
     let filling = async {
-        let indexes = copy_files(run, set, state, indexes).await?;
-        let step = run.options.progress.spinner("derived rows");
+        let post_data = copy_files(run, set, state, post_data).await?;
+        let step = run
+            .options
+            .progress
+            .spinner("derived rows, keys and indexes");
         clock = Instant::now();
-        build::derive(&mut run.conn).await?;
-        run.end_phase("derive", &mut clock, step);
-        let step = run.options.progress.spinner("keys and indexes");
-        indexes.finish(run.database_url).await?;
+        post_data.finish(run.database_url).await?;
         Ok::<Step, Error>(step)
     };
     // Each of them ends once the other has failed. COPY is not cut short: the connection is needed to remove the tables.
     let (filled, built) = tokio::join!(filling, building);
     built?;
     let step = filled?;
+    build::drop_sums(&mut run.conn).await?;
     run.end_phase("index", &mut clock, step);
     Ok(())
 }
@@ -333,18 +330,18 @@ async fn copy_files(
     run: &mut Run<'_>,
     set: DataSet,
     mut state: State,
-    mut indexes: Indexes,
-) -> Result<Indexes> {
+    mut post_data: PostData,
+) -> Result<PostData> {
     let clock = Instant::now();
     for file in set.files {
         let table = file.table;
         state = run.copy_file(file, state).await?;
         (table.release)(&mut state.ids);
-        indexes.add(table, run.report.mark_scattered(table))?;
+        post_data.add(table, run.report.mark_scattered(table))?;
     }
     finish_rejects(&mut state, run.report.rows)?;
     run.report.add_phase("copy", clock.elapsed().as_secs_f64());
-    Ok(indexes)
+    Ok(post_data)
 }
 
 /// All that follows, up to the swap.

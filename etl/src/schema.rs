@@ -10,6 +10,7 @@ pub mod inspect;
 mod jobs;
 pub mod merge;
 pub mod owed;
+pub mod post_data;
 pub mod shape;
 pub mod swap;
 pub mod writes;

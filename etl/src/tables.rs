@@ -61,7 +61,8 @@ pub struct Encoded {
     pub read_with: i32,
 }
 
-/// The data set, in the order in which it is loaded: a table is known before its children are.
+/// The data set, in the order in which it is loaded: a table is known before its children are, and what takes long to derive
+/// from or to index comes before what does not, so that it is done beside COPY.
 pub static TABLES: [Table; 13] = [
     Table {
         name: "products",
@@ -172,6 +173,17 @@ pub static TABLES: [Table; 13] = [
         release: keep,
     },
     Table {
+        name: "characteristics",
+        files: &["characteristics.csv"],
+        header: &["id", "product_id", "name"],
+        columns: "id, product_id, name",
+        cells: &[Cell::Integer, Cell::Integer, Cell::Text],
+        order: Some("product_id, id"),
+        dialect: Dialect::Quoted,
+        read: reviews::characteristic,
+        release: keep,
+    },
+    Table {
         name: "reviews",
         files: &["reviews.csv"],
         header: &[
@@ -210,28 +222,6 @@ pub static TABLES: [Table; 13] = [
         release: keep,
     },
     Table {
-        name: "review_photos",
-        files: &["reviews_photos.csv"],
-        header: &["id", "review_id", "url"],
-        columns: "id, review_id, product_id, url",
-        cells: &[Cell::Integer, Cell::Integer, Cell::Derived, Cell::Text],
-        order: Some("product_id, review_id, id"),
-        dialect: Dialect::Quoted,
-        read: reviews::photo,
-        release: keep,
-    },
-    Table {
-        name: "characteristics",
-        files: &["characteristics.csv"],
-        header: &["id", "product_id", "name"],
-        columns: "id, product_id, name",
-        cells: &[Cell::Integer, Cell::Integer, Cell::Text],
-        order: Some("product_id, id"),
-        dialect: Dialect::Quoted,
-        read: reviews::characteristic,
-        release: keep,
-    },
-    Table {
         name: "characteristic_reviews",
         files: &["characteristic_reviews.csv", "characteristics_reviews.csv"],
         header: &["id", "characteristic_id", "review_id", "value"],
@@ -246,10 +236,18 @@ pub static TABLES: [Table; 13] = [
         order: None,
         dialect: Dialect::Quoted,
         read: reviews::vote,
-        release: |ids| {
-            ids.reviews = Default::default();
-            ids.characteristics = Default::default();
-        },
+        release: |ids| ids.characteristics = Default::default(),
+    },
+    Table {
+        name: "review_photos",
+        files: &["reviews_photos.csv"],
+        header: &["id", "review_id", "url"],
+        columns: "id, review_id, product_id, url",
+        cells: &[Cell::Integer, Cell::Integer, Cell::Derived, Cell::Text],
+        order: Some("product_id, review_id, id"),
+        dialect: Dialect::Quoted,
+        read: reviews::photo,
+        release: |ids| ids.reviews = Default::default(),
     },
     Table {
         name: "questions",

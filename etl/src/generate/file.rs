@@ -126,7 +126,7 @@ impl<'a> FileWriter<'a> {
         step: &'a Step,
     ) -> Result<Self> {
         let rows = plan.rows(sheet.kind);
-        let mut dice = Dice::new(plan.seed, sheet.kind as u64);
+        let mut dice = Dice::new(plan.seed, sheet.kind.stream());
         let mut repairs = Vec::new();
         for repair in [Repair::LeadingSpace, Repair::NulRemoved]
             .iter()
@@ -176,7 +176,7 @@ impl<'a> FileWriter<'a> {
     fn header(&mut self) {
         self.line.out.extend_from_slice(b"\xef\xbb\xbf");
         self.tally.repair_file(Repair::Bom);
-        let spelling = self.plan.seed.wrapping_add(self.sheet.kind as u64) % 5;
+        let spelling = self.plan.seed.wrapping_add(self.sheet.kind.stream()) % 5;
         let separator = if spelling == 1 { ", " } else { "," };
         let names: Vec<String> = self
             .sheet

@@ -12,7 +12,7 @@ const FULL_PRODUCTS: u64 = 1_000_011;
 /// Ids leave one out about as often as the photos of the full-size release do.
 const ROWS_PER_ID_GAP: u64 = 89_771;
 
-/// A table of the data set.
+/// A table of the data set, as [`TABLES`](crate::tables::TABLES) has them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Products,
@@ -21,10 +21,10 @@ pub(super) enum Kind {
     Skus,
     Photos,
     Related,
-    Reviews,
-    ReviewPhotos,
     Characteristics,
+    Reviews,
     Votes,
+    ReviewPhotos,
     Questions,
     Answers,
     AnswerPhotos,
@@ -50,6 +50,25 @@ impl Kind {
             Self::Questions => 3_518_963,
             Self::Answers => 6_879_306,
             Self::AnswerPhotos => 2_063_759,
+        }
+    }
+
+    /// Names its streams of random numbers. The same seed gives the same bytes wherever the table stands in the order of loading.
+    pub(super) fn stream(self) -> u64 {
+        match self {
+            Self::Products => 0,
+            Self::Features => 1,
+            Self::Styles => 2,
+            Self::Skus => 3,
+            Self::Photos => 4,
+            Self::Related => 5,
+            Self::Reviews => 6,
+            Self::ReviewPhotos => 7,
+            Self::Characteristics => 8,
+            Self::Votes => 9,
+            Self::Questions => 10,
+            Self::Answers => 11,
+            Self::AnswerPhotos => 12,
         }
     }
 }
@@ -239,7 +258,7 @@ impl Plan {
         };
         let stream = match kind {
             Kind::Reviews | Kind::Questions => Stream::Popularity as u64,
-            kind => Stream::Spread as u64 + kind as u64,
+            kind => Stream::Spread as u64 + kind.stream(),
         };
         Spread::new(
             Dice::new(self.seed, stream),

@@ -4,14 +4,14 @@
 //! The live tables are only read until [`swap`](super::swap::swap), which is one short transaction.
 //! Whatever is left behind by a run that was interrupted is removed by the next one.
 
-use std::{collections::BTreeSet, iter, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tokio::time;
 
 use super::{
     files,
-    jobs::{Jobs, Queue, side_by_side, work_off, work_off_by},
+    jobs::{Jobs, side_by_side},
     run,
 };
 use crate::{
@@ -31,7 +31,7 @@ pub(super) const LOCK_PAUSE: Duration = Duration::from_millis(250);
 /// Memory of one step of a query that derives rows or checks references; such a query has a few of
 /// them.
 pub(super) const QUERY_MEMORY: &str = "64MB";
-const NO_INDEXES: &str = "sql/indexes lacks its files";
+pub(super) const NO_INDEXES: &str = "sql/indexes lacks its files";
 /// What Postgres says when a lock was not to be had in time.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 /// What Postgres says when a disk is full.
@@ -102,8 +102,8 @@ pub async fn create_tables(conn: &mut PgConnection) -> Result<()> {
     tx.commit().await.map_err(database(doing))
 }
 
-/// Makes empty tables for what a load adds up while it reads: [`derive`] reads and removes them. Nothing of them
-/// would be worth keeping after a crash.
+/// Makes empty tables for what a load adds up while it reads: derived rows are made from them, and
+/// [`drop_sums`] removes them. Nothing of them would be worth keeping after a crash.
 ///
 /// # Errors
 /// If Postgres refuses.
@@ -128,89 +128,6 @@ fn table_of(file: &files::SqlFile) -> &'static str {
     name.trim_end_matches(".sql")
 }
 
-/// Keys and indexes of a load. Each is built over one of several connections as soon as its table is filled, beside the
-/// COPY of the tables that follow.
-#[derive(Debug)]
-pub struct Indexes {
-    /// Those of tables that are not filled yet.
-    waiting: Vec<String>,
-    queue: Queue,
-    jobs: Jobs,
-    is_finished: bool,
-}
-
-impl Indexes {
-    /// Those of all tables; `jobs` build them, of which one is the caller.
-    ///
-    /// # Errors
-    /// If there are none.
-    pub fn of_load(jobs: Jobs) -> Result<Self> {
-        let [keys @ .., _, _] = files::INDEXES else {
-            return Err(Error::Check(NO_INDEXES.to_owned()));
-        };
-        let statements = keys.iter().flat_map(|file| split_statements(file.sql));
-        Ok(Self {
-            waiting: statements.collect(),
-            queue: Queue::default(),
-            jobs,
-            is_finished: false,
-        })
-    }
-
-    /// Builds those of filled tables over all connections but the caller's, until [`finish`](Self::finish) has been called
-    /// and none is left.
-    pub fn build(&self, database_url: &str) -> impl Future<Output = Result<()>> + use<> {
-        let (url, jobs, queue) = (database_url.to_owned(), self.jobs, self.queue.clone());
-        async move {
-            let others = jobs.connections.saturating_sub(1);
-            work_off_by(&url, jobs, others, queue).await
-        }
-    }
-
-    /// A table has been filled. If its rows lie scattered, it is put in order first, by the connection that then builds all
-    /// of its indexes.
-    ///
-    /// # Errors
-    /// If those of another table could not be built: [`build`](Self::build) says why.
-    pub fn add(&mut self, table: &Table, is_scattered: bool) -> Result<()> {
-        if self.queue.is_given_up() {
-            return Err(Error::Check("indexes could not be built".to_owned()));
-        }
-        let is_of_it = |statement: &mut String| target(statement) == table.name;
-        let statements = self.waiting.extract_if(.., is_of_it);
-        if is_scattered {
-            let job = iter::once(put_in_order(table)).chain(statements).collect();
-            self.queue.add([job]);
-        } else {
-            self.queue.add(statements.map(|statement| vec![statement]));
-        }
-        Ok(())
-    }
-
-    /// All tables are filled, the derived ones too: builds over one more connection what is left.
-    ///
-    /// # Errors
-    /// If Postgres refuses.
-    pub async fn finish(mut self, database_url: &str) -> Result<()> {
-        let rest = self.waiting.drain(..);
-        self.queue.add(rest.map(|statement| vec![statement]));
-        self.queue.close();
-        let queue = self.queue.clone();
-        let finished = work_off(database_url.to_owned(), self.jobs, queue).await;
-        self.is_finished = finished.is_ok();
-        finished
-    }
-}
-
-impl Drop for Indexes {
-    /// Before [`finish`](Self::finish) has come to its end, something else has failed.
-    fn drop(&mut self) {
-        if !self.is_finished {
-            self.queue.give_up();
-        }
-    }
-}
-
 /// Checks the references, then makes the triggers.
 ///
 /// # Errors
@@ -228,55 +145,16 @@ pub async fn refer(database_url: &str, jobs: Jobs) -> Result<()> {
     side_by_side(database_url, alone, statements(triggers)).await
 }
 
-/// Writes a table anew in its order, by one transaction: the index that names the order is gone
-/// afterwards. CLUSTER keeps all else of the table, writes whole pages and freezes the rows.
-fn put_in_order(table: &Table) -> String {
-    let (name, order) = (table.name, table.row_order());
-    format!(
-        "lock table {name} in access exclusive mode;
-         create index {name}_in_order on {name} ({order});
-         cluster {name} using {name}_in_order;
-         drop index {name}_in_order"
-    )
-}
-
-/// The table that a statement of `sql/indexes` is about.
-fn target(statement: &str) -> &str {
-    let behind = statement
-        .strip_prefix("alter table ")
-        .or_else(|| statement.split_once(" on ").map(|(_, behind)| behind));
-    let table = behind.and_then(|behind| behind.split([' ', '(', ';']).next());
-    table.unwrap_or_default()
-}
-
-/// Makes the derived rows, and removes the sums that they are made from.
+/// Removes the tables of sums, once the derived rows have been made from them.
 ///
 /// # Errors
 /// If Postgres refuses.
-pub async fn derive(conn: &mut PgConnection) -> Result<()> {
-    // Rows are nearly in the order of products: to sort and merge them takes less than hash tables that outgrow their memory.
-    // What is ranked is a small part of its table.
-    let enter = format!(
-        "set search_path = {NEXT}; set work_mem = '{QUERY_MEMORY}';
-         set enable_hashagg = off; set enable_hashjoin = off"
-    );
-    run(conn, "entering the tables of the load", &enter).await?;
-    for file in files::DERIVE {
-        let doing = format!("applying {} to {NEXT}", file.path);
-        if table_of(file).ends_with("review_meta") {
-            // As before COPY: filled by the transaction that emptied it, a table needs no write-ahead log if that is minimal.
-            run(conn, &doing, &format!("truncate review_meta; {}", file.sql)).await?;
-            run(conn, &doing, "reset enable_hashjoin").await?;
-        } else {
-            run(conn, &doing, file.sql).await?;
-        }
-    }
-    let sums: Vec<&str> = files::SUMS.iter().map(table_of).collect();
-    let leave = format!(
-        "drop table {}; reset search_path; reset work_mem; reset enable_hashagg",
-        sums.join(", ")
-    );
-    run(conn, "leaving the tables of the load", &leave).await
+pub async fn drop_sums(conn: &mut PgConnection) -> Result<()> {
+    let sums = files::SUMS
+        .iter()
+        .map(|file| format!("{NEXT}.{}", table_of(file)));
+    let statement = format!("drop table {}", sums.collect::<Vec<_>>().join(", "));
+    run(conn, "removing the tables of sums", &statement).await
 }
 
 /// Takes the statistics without which Postgres plans blindly, and marks rows as seen by all that COPY
@@ -475,20 +353,6 @@ mod tests {
                 "alter table b\n  add primary key (c)"
             ]
         );
-    }
-
-    #[test]
-    fn every_statement_of_the_index_files_names_a_table_of_the_schema() {
-        let is_table = |name: &str| {
-            let start = format!("create table {name} (");
-            files::SCHEMA.iter().any(|file| file.sql.contains(&start))
-        };
-        let [keys @ .., _, _] = files::INDEXES else {
-            panic!("sql/indexes lacks its files")
-        };
-        for statement in keys.iter().flat_map(|file| split_statements(file.sql)) {
-            assert!(is_table(target(&statement)), "{statement}");
-        }
     }
 
     #[test]

@@ -66,12 +66,45 @@ pub const SCHEMA: &[SqlFile] = sql_files![
 /// What rows add to derived ones: a view each. A load has tables of that shape in their place.
 pub const SUMS: &[SqlFile] = sql_files!["sums/review_sums.sql", "sums/vote_sums.sql"];
 
-/// Derived rows, once after COPY.
-pub const DERIVE: &[SqlFile] = sql_files![
-    "derive/01_review_meta.sql",
-    "derive/02_product_counts.sql",
-    "derive/03_ranked_products.sql",
-    "derive/04_ranks.sql",
+/// A table of rows that follow from those of others.
+#[derive(Debug, Clone, Copy)]
+pub struct Derived {
+    /// Its name.
+    pub table: &'static str,
+    /// The tables whose rows it follows from, itself or by what they add up to.
+    pub reads: &'static [&'static str],
+    /// Whether it joins rows by the million: sorting and merging those takes less than hash tables that outgrow their memory.
+    pub merges: bool,
+    /// What fills it, one file after the other.
+    pub files: &'static [SqlFile],
+}
+
+/// Derived rows, once after COPY; none of them reads what another one makes.
+pub const DERIVE: &[Derived] = &[
+    Derived {
+        table: "review_meta",
+        reads: &["reviews", "characteristics", "characteristic_reviews"],
+        merges: true,
+        files: sql_files!["derive/review_meta.sql"],
+    },
+    Derived {
+        table: "product_counts",
+        reads: &["products"],
+        merges: false,
+        files: sql_files!["derive/product_counts.sql"],
+    },
+    Derived {
+        table: "review_ranks",
+        reads: &["reviews"],
+        merges: false,
+        files: sql_files!["derive/ranked_reviews.sql", "derive/review_ranks.sql"],
+    },
+    Derived {
+        table: "question_ranks",
+        reads: &["questions"],
+        merges: false,
+        files: sql_files!["derive/ranked_questions.sql", "derive/question_ranks.sql"],
+    },
 ];
 
 /// Keys, indexes, references and triggers. Statements of one file may run side by side, except
@@ -117,9 +150,10 @@ mod tests {
                 }
             }
         }
-        let embedded: BTreeSet<String> = [MIGRATIONS, FUNCTIONS, SCHEMA, SUMS, DERIVE, INDEXES]
-            .concat()
-            .iter()
+        let embedded: BTreeSet<String> = [MIGRATIONS, FUNCTIONS, SCHEMA, SUMS, INDEXES]
+            .into_iter()
+            .chain(DERIVE.iter().map(|derived| derived.files))
+            .flatten()
             .map(|file| file.path.to_owned())
             .collect();
         assert_eq!(embedded, found);

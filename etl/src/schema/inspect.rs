@@ -154,7 +154,8 @@ async fn derived(conn: &mut PgConnection) -> Result<Vec<String>> {
         run(conn, doing, &create).await?;
     }
     run(conn, doing, "set local search_path = pg_temp, shop").await?;
-    for file in files::SUMS.iter().chain(files::DERIVE) {
+    let derive = files::DERIVE.iter().flat_map(|derived| derived.files);
+    for file in files::SUMS.iter().chain(derive) {
         run(conn, doing, file.sql).await?;
     }
     let mut problems = Vec::new();

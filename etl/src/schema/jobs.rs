@@ -44,8 +44,27 @@ impl Jobs {
     }
 }
 
+/// A statement, or several that are one transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Statement {
+    /// What it does, as errors say it.
+    pub(super) doing: String,
+    /// Its text.
+    pub(super) sql: String,
+}
+
+impl From<String> for Statement {
+    /// One that says itself what it does.
+    fn from(sql: String) -> Self {
+        Self {
+            doing: sql.clone(),
+            sql,
+        }
+    }
+}
+
 /// Statements that one connection runs one after the other.
-pub(super) type Job = Vec<String>;
+pub(super) type Job = Vec<Statement>;
 
 /// Jobs that several connections work off, in order of beginning, while others may still come.
 #[derive(Debug, Clone, Default)]
@@ -70,6 +89,12 @@ impl Queue {
     pub(super) fn add(&self, jobs: impl IntoIterator<Item = Job>) {
         self.state().jobs.extend(jobs);
         self.0.changed.notify_waiters();
+    }
+
+    /// The jobs that nobody has begun.
+    #[cfg(test)]
+    pub(super) fn take(&self) -> Vec<Job> {
+        self.state().jobs.drain(..).collect()
     }
 
     /// Says that no more jobs will come.
@@ -128,7 +153,7 @@ pub(super) async fn side_by_side(
     statements: Vec<String>,
 ) -> Result<()> {
     let queue = Queue::default();
-    queue.add(statements.into_iter().map(|statement| vec![statement]));
+    queue.add(statements.into_iter().map(|sql| vec![sql.into()]));
     queue.close();
     work_off_by(database_url, jobs, jobs.connections.max(1), queue).await
 }
@@ -168,8 +193,8 @@ pub(super) async fn work_off(database_url: String, jobs: Jobs, queue: Queue) -> 
         );
         run(&mut conn, "setting up the session", &session).await?;
         while let Some(job) = queue.next().await {
-            for statement in job {
-                run(&mut conn, &statement, &statement).await?;
+            for Statement { doing, sql } in job {
+                run(&mut conn, &doing, &sql).await?;
             }
         }
         conn.close().await.map_err(database("closing a connection"))
@@ -212,7 +237,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_worker_waits_for_the_next_job_until_no_more_come() {
-        let job = vec!["select 1".to_owned()];
+        let job = vec!["select 1".to_owned().into()];
         assert_eq!(
             next_after(|queue| queue.add([job.clone()])).await,
             Some(job)
@@ -223,7 +248,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_queued_is_done_after_the_end_but_not_once_all_is_given_up() {
-        let jobs = ["a", "b"].map(|statement| vec![statement.to_owned()]);
+        let jobs = ["a", "b"].map(|sql| vec![sql.to_owned().into()]);
         let queue = Queue::default();
         queue.add(jobs.clone());
         queue.close();

@@ -177,14 +177,23 @@ async fn refresh_ranks(conn: &mut PgConnection) -> Result<()> {
          insert into shop.question_ranks select * from pg_temp.question_ranks;
          drop view pg_temp.review_sums, pg_temp.reviews, pg_temp.questions",
         reviews = embedded("review_sums.sql")?,
-        products = embedded("ranked_products.sql")?,
-        ranks = embedded("04_ranks.sql")?,
+        products = [
+            embedded("ranked_reviews.sql")?,
+            embedded("ranked_questions.sql")?
+        ]
+        .concat(),
+        ranks = [
+            embedded("review_ranks.sql")?,
+            embedded("question_ranks.sql")?
+        ]
+        .concat(),
     );
     run(conn, doing, &statement).await
 }
 
 fn embedded(name: &str) -> Result<&'static str> {
-    let mut files = files::SUMS.iter().chain(files::DERIVE);
+    let derive = files::DERIVE.iter().flat_map(|derived| derived.files);
+    let mut files = files::SUMS.iter().chain(derive);
     files
         .find(|file| file.path.ends_with(name))
         .map(|file| file.sql)

@@ -226,7 +226,7 @@ async fn what_is_kept_in_meta_is_what_the_rows_add_up_to() {
     let statements = [
         include_str!("../../../sql/sums/review_sums.sql"),
         include_str!("../../../sql/sums/vote_sums.sql"),
-        include_str!("../../../sql/derive/01_review_meta.sql"),
+        include_str!("../../../sql/derive/review_meta.sql"),
     ];
     app.sql(&format!("set search_path = shop; {}", statements.concat()))
         .await;

@@ -1,10 +1,6 @@
 //! A load puts new tables in the place of the old ones while the origin serves.
 
-use etl::schema::{
-    self, Jobs,
-    build::{self, Indexes},
-    swap, writes,
-};
+use etl::schema::{self, Jobs, build, post_data::PostData, swap, writes};
 use serde_json::json;
 
 use crate::support::{TestApp, answer, execute, fixture, interaction, question, review};
@@ -15,9 +11,9 @@ async fn load(owner_url: String, rows: String) {
     build::create_tables(&mut conn).await.unwrap();
     build::create_sums(&mut conn).await.unwrap();
     execute(&mut conn, &rows).await;
-    build::derive(&mut conn).await.unwrap();
-    let indexes = Indexes::of_load(Jobs::default()).unwrap();
-    indexes.finish(&owner_url).await.unwrap();
+    let post_data = PostData::of_load(Jobs::default()).unwrap();
+    post_data.finish(&owner_url).await.unwrap();
+    build::drop_sums(&mut conn).await.unwrap();
     build::refer(&owner_url, Jobs::default()).await.unwrap();
     build::set_sequence(&mut conn, "reviews", 500)
         .await
