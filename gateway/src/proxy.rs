@@ -291,11 +291,11 @@ impl ProxyHttp for Proxy {
         session: &mut Session,
         error: Box<Error>,
         ctx: &mut InFlight,
-        _client_reused: bool,
+        client_reused: bool,
     ) -> Box<Error> {
         let InFlight { gateway, ctx } = ctx;
         let error = error.more_context(format!("Peer: {peer}"));
-        gateway.after_exchange_error(session, error, ctx)
+        gateway.after_exchange_error(session, error, ctx, client_reused)
     }
 
     async fn fail_to_proxy(

@@ -372,8 +372,9 @@ fn server_conf(config: &Config) -> ServerConf {
         // One thread steals from nobody.
         work_stealing: config.threads > 1,
         upstream_keepalive_pool_size: config.upstream.pool_size,
-        // Attempts are counted by the settings in force; this is what they may be at most.
-        max_retries: ATTEMPTS_MAX,
+        // Attempts are counted by the settings in force; this is what they may be at most, with one that met the end of a kept
+        // connection.
+        max_retries: ATTEMPTS_MAX + 1,
         // The process ends by itself when its connections have, or their time: see `upgrade::Drain`.
         grace_period_seconds: Some(DRAIN_MAX.as_secs()),
         graceful_shutdown_timeout_seconds: Some(1),

@@ -34,8 +34,15 @@ impl Gateway {
             self.note_failure(ctx, StatusCode::SERVICE_UNAVAILABLE, Failure::Unreachable);
             Error::because(ErrorType::HTTPStatus(503), "picking an origin", none).into_up()
         })?;
+        if ctx.asked.is_none() {
+            self.pool.pay();
+        }
         let mut peer = HttpPeer::new(lease.node().address(), false, String::new());
         peer.options = self.peer_options.clone();
+        if ctx.unkept_only {
+            peer.group_key = self.pool.random(); // no connection is kept under it
+        }
+        ctx.heard = false;
         ctx.tried.push(lease.node().id());
         ctx.asked = Some(lease.node().address());
         ctx.lease = Some(lease);
@@ -79,6 +86,7 @@ impl Gateway {
         resp: &mut ResponseHeader,
         ctx: &mut Context,
     ) -> Result<()> {
+        ctx.heard = true;
         if resp.status.is_informational() {
             interim::pass(session, resp).await;
             return Ok(());

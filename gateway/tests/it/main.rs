@@ -27,6 +27,7 @@ mod hot;
 mod hung;
 mod interim;
 mod invalidate;
+mod kept;
 mod key;
 mod limits;
 mod loaderio;
