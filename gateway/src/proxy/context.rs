@@ -56,6 +56,8 @@ pub struct Context {
     pub(super) lease: Option<Lease>,
     /// The origin that was asked last.
     pub(super) asked: Option<SocketAddr>,
+    /// When it was chosen; when the request arrived, as long as none was.
+    pub(super) asked_at: Instant,
     /// Nodes tried so far, without one that is to be tried again.
     pub(super) tried: Vec<NodeId>,
     /// It met the end of a kept connection, and is not to meet another.
@@ -116,6 +118,7 @@ impl Context {
             fate: Fate::default(),
             lease: None,
             asked: None,
+            asked_at: now,
             tried: Vec::new(),
             unkept_only: false,
             heard: false,

@@ -48,7 +48,7 @@ impl Gateway {
         ctx.lease = Some(lease);
         ctx.standing.spend();
         ctx.began = self.store.sequence();
-        ctx.request_time = SystemTime::now();
+        (ctx.asked_at, ctx.request_time) = (Instant::now(), SystemTime::now());
         Ok(Box::new(peer))
     }
 
@@ -93,6 +93,9 @@ impl Gateway {
         }
         ctx.answer_begun = true;
         ctx.upstream_status = Some(resp.status.as_u16());
+        if let Some(node) = ctx.asked {
+            self.metrics.answered(node, ctx.asked_at.elapsed());
+        }
         self.note_outcome(ctx, Outcome::of_status(resp.status));
         if !resp.headers.contains_key(DATE) {
             resp.insert_header(DATE, http_date(SystemTime::now()))?;

@@ -31,6 +31,7 @@ mod kept;
 mod key;
 mod limits;
 mod loaderio;
+mod metrics;
 mod negative;
 mod nodes;
 mod operate;
