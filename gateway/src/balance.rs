@@ -6,6 +6,7 @@
 
 mod again;
 mod eject;
+mod handed;
 mod health;
 mod node;
 mod orders;
@@ -23,6 +24,7 @@ use parking_lot::RwLock;
 use serde::Serialize;
 
 pub use eject::Outcome;
+pub use handed::Orders;
 pub use health::HealthChecks;
 pub use node::{Lease, Node, NodeId, NodeStatus, Place};
 pub use origins::Source;

@@ -40,7 +40,9 @@ use crate::reload::{ReloadService, Reloader, Source};
 use crate::site::Site;
 use crate::store::{Limits, Store};
 use crate::tls::{self, Certificate};
-use crate::upgrade::{DRAIN_MAX, Drain, Inheritance, ListenerKeeper, Meeting, Signals, Upgrader};
+use crate::upgrade::{
+    DRAIN_MAX, Drain, Inheritance, ListenerKeeper, Meeting, Signals, Upgrader, take_orders,
+};
 use follow::Shared;
 
 /// How the process was started, beyond its settings.
@@ -112,6 +114,9 @@ pub fn run(config: Config, start: Start) -> Result<Infallible> {
     }
     // Everything that can fail has been done: a process that is replaced hands over now.
     server.bootstrap();
+    if let Some(meeting) = &start.handover {
+        take_orders(meeting, &parts.pool);
+    }
     let public: Vec<_> = public
         .into_iter()
         .map(|service| server.add_service(service))
@@ -178,6 +183,7 @@ fn parts(
         handover: upgrader.handover(),
     };
     upgrader.forgets(&store);
+    upgrader.hands_on(&pool);
     let knowledge = follow::add_services(server, &config, &shared)?;
     let coherence = knowledge.coherence.clone();
     let access_log = config.access_log.as_ref().map(AccessLog::start).transpose();
