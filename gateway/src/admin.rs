@@ -191,14 +191,14 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
     if let Some(coherence) = &admin.coherence {
         coherence.observe(Moment::now());
     }
-    admin.metrics.observed.show(&Look {
+    let look = Look {
         nodes: &nodes::nodes(&admin),
         balance: admin.pool.status(),
         cache: admin.store.stats(),
         purge_sequence: admin.store.sequence(),
         access_log_lost: admin.access_log.as_ref().map_or(0, |log| log.lost()),
-    });
-    match admin.metrics.expose() {
+    };
+    match admin.metrics.expose(&look) {
         Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),
         Err(error) => {
             tracing::error!(%error, "metrics cannot be exposed");

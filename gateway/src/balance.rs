@@ -4,7 +4,9 @@
 //! or their own failures have taken out are passed over, unless too few are left: then all are used, as a wrong verdict on
 //! most nodes must not become an outage. While every node is full, a few requests wait in line for a short time.
 
+mod again;
 mod eject;
+mod handed;
 mod health;
 mod node;
 mod orders;
@@ -22,6 +24,7 @@ use parking_lot::RwLock;
 use serde::Serialize;
 
 pub use eject::Outcome;
+pub use handed::Orders;
 pub use health::HealthChecks;
 pub use node::{Lease, Node, NodeId, NodeStatus, Place};
 pub use origins::Source;
@@ -240,8 +243,6 @@ impl Pool {
         };
         if leased.is_err() {
             self.refused.fetch_add(1, Ordering::Relaxed);
-        } else if tried.is_empty() {
-            rules.budget.pay();
         }
         leased
     }
@@ -313,29 +314,6 @@ impl Pool {
         if let Some(length) = node.note(outcome, now, &rules.ejection) {
             tracing::warn!(node = %node.address(), ?outcome, ?length, "passed over for its failures");
         }
-    }
-
-    /// Whether a request may be tried once more at another node, by how many nodes take requests and by the budget, from which
-    /// the attempt is then taken.
-    pub fn may_retry(&self, tried: &[NodeId], attempts_max: usize) -> bool {
-        if tried.len() >= attempts_max || self.has_tried_all(tried) {
-            return false;
-        }
-        let is_granted = self.rules().budget.take();
-        // Counted here: the budget is another after a reload.
-        let counter = match is_granted {
-            true => &self.retries,
-            false => &self.retries_refused,
-        };
-        counter.fetch_add(1, Ordering::Relaxed);
-        is_granted
-    }
-
-    /// Whether no node that takes requests is left.
-    fn has_tried_all(&self, tried: &[NodeId]) -> bool {
-        let nodes = self.nodes();
-        let mut taking = nodes.iter().filter(|node| !node.is_drained());
-        taking.all(|node| tried.contains(&node.id()))
     }
 
     /// Keeps new requests from a node, or from all nodes of a name; those in flight end as they will.

@@ -4,9 +4,10 @@ mod connections;
 mod observed;
 mod routes;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::Duration;
 
 use http::StatusCode;
 use pingora_cache::CachePhase;
@@ -21,14 +22,13 @@ const LATENCY_BOUNDS_SECONDS: [f64; 12] = [
 
 pub use connections::{ConnectionMetrics, Cut};
 pub use observed::{Look, Observed};
-pub use routes::RouteMetrics;
+pub use routes::{RouteFamilies, RouteMetrics};
 
 /// What the gateway counts.
 pub struct Metrics {
     /// Requests by configured route.
-    pub routes: RouteMetrics,
-    /// What other parts count.
-    pub observed: Observed,
+    pub routes: RouteFamilies,
+    observed: Observed,
     registry: Registry,
     results: [IntCounter; CacheResult::ALL.len()],
     statuses: [IntCounter; STATUS_CLASSES.len()],
@@ -140,7 +140,7 @@ impl Metrics {
         )?;
         registry.register(Box::new(held_bodies_gauge.clone()))?;
         Ok(Self {
-            routes: RouteMetrics::new(&registry)?,
+            routes: RouteFamilies::new(&registry)?,
             observed: Observed::new(&registry)?,
             cuts: Arc::new(ConnectionMetrics::new(&registry)?),
             results: CacheResult::ALL.map(|(_, name)| results.with_label_values(&[name])),
@@ -165,15 +165,20 @@ impl Metrics {
     }
 
     /// Counts one finished request; `status` is `None` when no answer was sent.
-    pub fn request(&self, status: Option<StatusCode>, phase: CachePhase, arrived: Instant) {
-        self.results[CacheResult::of(phase) as usize].inc();
+    pub fn request(&self, status: Option<StatusCode>, cache: CacheResult, took: Duration) {
+        self.results[cache as usize].inc();
         if let Some(class) =
             status.and_then(|status| usize::from(status.as_u16() / 100).checked_sub(1))
             && let Some(counter) = self.statuses.get(class)
         {
             counter.inc();
         }
-        self.latency.observe(arrived.elapsed().as_secs_f64());
+        self.latency.observe(took.as_secs_f64());
+    }
+
+    /// Notes how long an origin took from its choice to the head of its answer.
+    pub fn answered(&self, node: SocketAddr, took: Duration) {
+        self.observed.answered(node, took);
     }
 
     /// Where other parts register what they count.
@@ -188,11 +193,12 @@ impl Metrics {
             .map(|(result, name)| (*name, self.results[*result as usize].get()))
     }
 
-    /// The text exposition of every metric.
+    /// The text exposition of every metric, of other parts as they look now.
     ///
     /// # Errors
     /// The encoder refuses.
-    pub fn expose(&self) -> Result<String, prometheus::Error> {
+    pub fn expose(&self, look: &Look<'_>) -> Result<String, prometheus::Error> {
+        let _turn = self.observed.show(look);
         for (gauge, count) in [
             (&self.connections_gauge, &self.connections),
             (&self.held_bodies_gauge, &self.held_body_bytes),

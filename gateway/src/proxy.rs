@@ -51,7 +51,7 @@ use crate::coherence::{Coherence, Peers};
 use crate::config::Config;
 use crate::encode::Encoder;
 use crate::guard;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, RouteMetrics};
 use crate::policy::cors;
 use crate::policy::encoding::EncodingRules;
 use crate::policy::storable::Rules;
@@ -84,6 +84,7 @@ pub struct Gateway {
     /// What each client may send; none without a limit.
     clients: Option<Arc<guard::Clients>>,
     metrics: Arc<Metrics>,
+    routes: RouteMetrics,
     journal: Arc<Journal>,
     refusals: Arc<Refusals>,
     cache: CacheParts,
@@ -291,11 +292,11 @@ impl ProxyHttp for Proxy {
         session: &mut Session,
         error: Box<Error>,
         ctx: &mut InFlight,
-        _client_reused: bool,
+        client_reused: bool,
     ) -> Box<Error> {
         let InFlight { gateway, ctx } = ctx;
         let error = error.more_context(format!("Peer: {peer}"));
-        gateway.after_exchange_error(session, error, ctx)
+        gateway.after_exchange_error(session, error, ctx, client_reused)
     }
 
     async fn fail_to_proxy(

@@ -40,7 +40,9 @@ use crate::reload::{ReloadService, Reloader, Source};
 use crate::site::Site;
 use crate::store::{Limits, Store};
 use crate::tls::{self, Certificate};
-use crate::upgrade::{DRAIN_MAX, Drain, Inheritance, ListenerKeeper, Meeting, Signals, Upgrader};
+use crate::upgrade::{
+    DRAIN_MAX, Drain, Inheritance, ListenerKeeper, Meeting, Signals, Upgrader, take_orders,
+};
 use follow::Shared;
 
 /// How the process was started, beyond its settings.
@@ -112,6 +114,9 @@ pub fn run(config: Config, start: Start) -> Result<Infallible> {
     }
     // Everything that can fail has been done: a process that is replaced hands over now.
     server.bootstrap();
+    if let Some(meeting) = &start.handover {
+        take_orders(meeting, &parts.pool);
+    }
     let public: Vec<_> = public
         .into_iter()
         .map(|service| server.add_service(service))
@@ -178,6 +183,7 @@ fn parts(
         handover: upgrader.handover(),
     };
     upgrader.forgets(&store);
+    upgrader.hands_on(&pool);
     let knowledge = follow::add_services(server, &config, &shared)?;
     let coherence = knowledge.coherence.clone();
     let access_log = config.access_log.as_ref().map(AccessLog::start).transpose();
@@ -372,8 +378,9 @@ fn server_conf(config: &Config) -> ServerConf {
         // One thread steals from nobody.
         work_stealing: config.threads > 1,
         upstream_keepalive_pool_size: config.upstream.pool_size,
-        // Attempts are counted by the settings in force; this is what they may be at most.
-        max_retries: ATTEMPTS_MAX,
+        // Attempts are counted by the settings in force; this is what they may be at most, with one that met the end of a kept
+        // connection.
+        max_retries: ATTEMPTS_MAX + 1,
         // The process ends by itself when its connections have, or their time: see `upgrade::Drain`.
         grace_period_seconds: Some(DRAIN_MAX.as_secs()),
         graceful_shutdown_timeout_seconds: Some(1),

@@ -4,6 +4,7 @@
 //! hand-over socket and the operators' as its standard input, so none is ever closed and no connection is refused. If it is
 //! not ready in time it is ended, and this one goes on as before.
 
+mod orders;
 mod written;
 
 use std::ffi::OsString;
@@ -26,9 +27,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+pub use orders::take_orders;
 pub use written::{Inheritance, Written};
 
 use crate::access_log::AccessLog;
+use crate::balance::Pool;
 use crate::notify::Notifier;
 use crate::purge::Scope;
 use crate::store::Store;
@@ -63,6 +66,11 @@ impl Meeting {
     /// Where the new process hears what is written through the old one.
     pub fn written(&self) -> PathBuf {
         self.0.join("written")
+    }
+
+    /// Where the new process finds what operators ordered about the origins.
+    fn orders(&self) -> PathBuf {
+        self.0.join("orders")
     }
 
     /// Where it tells that it is ready.
@@ -118,6 +126,8 @@ pub struct Upgrader {
     handover: Arc<HandOver>,
     /// What is kept until then.
     store: OnceLock<Arc<Store>>,
+    /// The origins, about which operators may have ordered something.
+    pool: OnceLock<Arc<Pool>>,
     admin: Option<TcpListener>,
     is_paused: watch::Sender<bool>,
     has_handed_over: watch::Sender<bool>,
@@ -138,6 +148,7 @@ impl Upgrader {
             listeners: OnceLock::new(),
             handover: Arc::default(),
             store: OnceLock::new(),
+            pool: OnceLock::new(),
             admin: admin.map(TcpListener::try_clone).transpose()?,
             is_paused: watch::Sender::new(false),
             has_handed_over: watch::Sender::new(false),
@@ -154,6 +165,11 @@ impl Upgrader {
     /// What is to be forgotten if a new process had its chance to answer, and this one goes on all the same.
     pub fn forgets(&self, store: &Arc<Store>) {
         let _ = self.store.set(Arc::clone(store));
+    }
+
+    /// Whose orders the new process is to go on with.
+    pub fn hands_on(&self, pool: &Arc<Pool>) {
+        let _ = self.pool.set(Arc::clone(pool));
     }
 
     /// Goes on after a hand-over that failed.
@@ -238,6 +254,9 @@ impl Upgrader {
             tracing::warn!(%error, "the new process will not be told of writes that end here");
         }
         self.handover.has_begun.store(true, Ordering::Release);
+        if let Some(pool) = self.pool.get() {
+            orders::leave(meeting, pool); // from here on none is taken
+        }
         let listeners = self
             .listeners
             .get()

@@ -1,4 +1,4 @@
-//! `/nodes`: the origins, and what an operator orders about them until the next start.
+//! `/nodes`: the origins, and what an operator orders about them until the next start, which an upgrade is not.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 
 use super::auth::Subject;
 use super::{Admin, Failed};
-use crate::balance::{BadOrder, NodeStatus, places_of};
+use crate::balance::{BadOrder, NodeStatus, Pool, places_of};
 use crate::config::{self, Address};
 use crate::error::Problem;
 
@@ -127,7 +127,7 @@ async fn add_found(admin: &Admin, node: config::Node) -> Answer {
             let detail = format!("It stays as it is: {error:#}.");
             Failed(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail))
         })?;
-    follow(admin, admin.pool.add(node, places, Instant::now()))
+    follow(admin, |pool| pool.add(node, places, Instant::now()))
 }
 
 /// Removes an origin: no new request goes there, and those in flight end as they will. One that the file names stays out until
@@ -153,10 +153,9 @@ pub(super) async fn remove(
 ) -> Answer {
     let Query(removal) = removal.map_err(|_| malformed("the query may be `last=true`"))?;
     let address = address(&node)?;
-    follow(
-        &admin,
-        admin.pool.remove(&address, removal.last, Instant::now()),
-    )
+    follow(&admin, |pool| {
+        pool.remove(&address, removal.last, Instant::now())
+    })
 }
 
 fn address(text: &str) -> Result<Address, Failed> {
@@ -170,23 +169,25 @@ fn malformed(problem: &str) -> Failed {
 
 /// Keeps new requests from an origin; those in flight end as they will.
 #[utoipa::path(post, path = "/nodes/{node}/drain", params(("node", description = "an address or name as configured")),
-    responses((status = 200, body = Vec<NodeStatus>), (status = 404, description = "no such origin")))]
+    responses((status = 200, body = Vec<NodeStatus>), (status = 404, description = "no such origin"),
+        (status = 409, description = "a new process takes over")))]
 pub(super) async fn drain(State(admin): State<Arc<Admin>>, Path(node): Path<String>) -> Answer {
-    follow(&admin, admin.pool.drain(&node, Instant::now()))
+    follow(&admin, |pool| pool.drain(&node, Instant::now()))
 }
 
 /// Ends a drain; the origin's share grows slowly.
 #[utoipa::path(post, path = "/nodes/{node}/enable", params(("node", description = "an address or name as configured")),
-    responses((status = 200, body = Vec<NodeStatus>), (status = 404, description = "no such origin")))]
+    responses((status = 200, body = Vec<NodeStatus>), (status = 404, description = "no such origin"),
+        (status = 409, description = "a new process takes over")))]
 pub(super) async fn enable(State(admin): State<Arc<Admin>>, Path(node): Path<String>) -> Answer {
-    follow(&admin, admin.pool.enable(&node, Instant::now()))
+    follow(&admin, |pool| pool.enable(&node, Instant::now()))
 }
 
 /// Gives an origin another share of the load.
 #[utoipa::path(post, path = "/nodes/{node}/weight", params(("node", description = "an address or name as configured")),
     request_body = Weight,
     responses((status = 200, body = Vec<NodeStatus>), (status = 404, description = "no such origin"),
-        (status = 422, description = "no weight")))]
+        (status = 409, description = "a new process takes over"), (status = 422, description = "no weight")))]
 pub(super) async fn weigh(
     State(admin): State<Arc<Admin>>,
     Path(node): Path<String>,
@@ -196,11 +197,17 @@ pub(super) async fn weigh(
         let detail = format!("Write {{\"weight\": NUMBER}}: {rejection}.");
         Failed(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail))
     })?;
-    follow(&admin, admin.pool.set_weight(&node, weight))
+    follow(&admin, |pool| pool.set_weight(&node, weight))
 }
 
-fn follow(admin: &Admin, order: Result<(), BadOrder>) -> Answer {
-    match order {
+fn follow(admin: &Admin, order: impl FnOnce(&Pool) -> Result<(), BadOrder>) -> Answer {
+    if admin.upgrader.handover().has_begun() {
+        // What was ordered has been handed over.
+        let detail =
+            "It stays as it is: a new process takes over, and takes orders on a new connection.";
+        return Err(Failed(Problem::new(StatusCode::CONFLICT, detail)));
+    }
+    match order(&admin.pool) {
         Ok(()) => Ok(Json(nodes(admin))),
         Err(bad) => {
             let status = match bad {

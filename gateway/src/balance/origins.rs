@@ -1,6 +1,6 @@
 //! Which origins there are: those of the configuration, and what operators added to them or removed since the start.
 //!
-//! An operator's order lives until the next start. An added origin stays over reloads; once the file names it, it is one of the
+//! An operator's order lives until the next start, which an upgrade is not. An added origin stays over reloads; once the file names it, it is one of the
 //! file's. A removed one stays out until it is added again, or until a file has been taken over that does not name it.
 
 use std::sync::Arc;
@@ -76,6 +76,11 @@ impl Origins {
         let added = added.map(|origin| origin.node.address.to_string());
         let removed = self.removed.iter().map(Address::to_string);
         (added.collect(), removed.collect())
+    }
+
+    /// The configured ones that are removed.
+    pub(super) fn removed(&self) -> &[Address] {
+        &self.removed
     }
 
     /// The list with one more, found at these places. One that was removed is the configuration's again.

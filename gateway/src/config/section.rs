@@ -72,7 +72,7 @@ pub struct Upstream {
     pub idle_timeout: Duration,
     /// Unused connections kept, over all origins.
     pub pool_size: usize,
-    /// How many times one request may be sent before it fails.
+    /// How many origins one request may try before it fails.
     pub attempts: usize,
     /// Requests in flight at one origin at most.
     pub in_flight_max: usize,

@@ -12,6 +12,7 @@ use pingora_cache::CachePhase;
 use super::{Context, Gateway};
 use crate::access_log::{Line, cut};
 use crate::metrics::CacheResult;
+use crate::policy::route::RouteId;
 
 impl Gateway {
     /// Gives the place at the origin back, counts the request and logs it.
@@ -22,12 +23,11 @@ impl Gateway {
             None => session.cache.phase(),
         };
         let status = session.response_written().map(|resp| resp.status);
-        self.metrics.request(status, phase, ctx.arrived);
+        let (cache, took) = (CacheResult::of(phase), ctx.arrived.elapsed());
         let route = ctx.target.as_ref().and_then(|target| target.route);
-        let route = route.map(|route| self.site.route(route));
-        let took = ctx.arrived.elapsed();
-        let cache = CacheResult::of(phase);
-        self.metrics.routes.note(route, cache, status, took);
+        self.metrics.request(status, cache, took);
+        self.routes
+            .note(route.map(RouteId::index), cache, status, took);
         let (Some(log), Some(settings)) = (&self.access_log, &self.config.access_log) else {
             return;
         };
@@ -53,7 +53,7 @@ impl Gateway {
             host: named.unwrap_or_else(|| field(header::HOST)),
             path: cut(&self.logged_path(req, ctx)),
             version: version(req.version),
-            route,
+            route: route.map(|route| self.site.route(route)),
             status: status.map(|status| status.as_u16()),
             bytes: session.as_ref().body_bytes_sent(),
             duration_ms: took.as_micros() as f64 / 1_000.0,

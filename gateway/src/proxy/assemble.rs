@@ -15,7 +15,7 @@ use crate::coherence::{Coherence, Peers};
 use crate::config::{Config, Limits, Mode, Upstream};
 use crate::encode::Encoder;
 use crate::guard::Clients;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, RouteMetrics};
 use crate::policy::cors;
 use crate::purge::Journal;
 use crate::refusals::Refusals;
@@ -75,6 +75,7 @@ impl Gateway {
             pool,
             peer_options: peer_options(&config.upstream),
             clients: clients(&config.limits),
+            routes: routes(&traces.metrics, &config),
             metrics: traces.metrics,
             journal: traces.journal,
             refusals: traces.refusals,
@@ -106,6 +107,7 @@ impl Gateway {
             pool: Arc::clone(&self.pool),
             peer_options: peer_options(&config.upstream),
             clients: self.clients_for(&config.limits),
+            routes: routes(&self.metrics, &config),
             metrics: Arc::clone(&self.metrics),
             journal: Arc::clone(&self.journal),
             refusals: Arc::clone(&self.refusals),
@@ -143,6 +145,11 @@ impl Gateway {
     pub fn site(&self) -> &Site {
         &self.site
     }
+}
+
+fn routes(metrics: &Metrics, config: &Config) -> RouteMetrics {
+    let routes = config.routes.iter();
+    metrics.routes.of(routes.map(|route| route.path.as_str()))
 }
 
 fn clients(limits: &Limits) -> Option<Arc<Clients>> {

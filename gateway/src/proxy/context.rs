@@ -56,8 +56,14 @@ pub struct Context {
     pub(super) lease: Option<Lease>,
     /// The origin that was asked last.
     pub(super) asked: Option<SocketAddr>,
-    /// Nodes tried so far.
+    /// When it was chosen; when the request arrived, as long as none was.
+    pub(super) asked_at: Instant,
+    /// Nodes tried so far, without one that is to be tried again.
     pub(super) tried: Vec<NodeId>,
+    /// It met the end of a kept connection, and is not to meet another.
+    pub(super) unkept_only: bool,
+    /// Something has come from the origin in the newest attempt, if only an interim answer.
+    pub(super) heard: bool,
     /// The origin's answer has begun: no other attempt may follow.
     pub(super) answer_begun: bool,
     /// Its status.
@@ -112,7 +118,10 @@ impl Context {
             fate: Fate::default(),
             lease: None,
             asked: None,
+            asked_at: now,
             tried: Vec::new(),
+            unkept_only: false,
+            heard: false,
             answer_begun: false,
             upstream_status: None,
             began: 0,

@@ -6,12 +6,15 @@ use std::time::Instant;
 use http::Method;
 use nix::errno::Errno;
 use pingora::proxy::{FailToProxy, Session};
-use pingora::{Error, ErrorSource, ErrorType};
+use pingora::{Error, ErrorSource, ErrorType, RetryType};
 
 use super::body::LATE;
 use super::{Context, Gateway, interim, refresh};
 use crate::balance::Outcome;
 use crate::error::{self, Problem};
+
+/// How Pingora words that not a byte of a header has come.
+const NOTHING_READ: &str = "bytes already read: 0";
 
 impl Gateway {
     /// After no connection came up: nothing was sent, so any method may try the next node.
@@ -29,12 +32,13 @@ impl Gateway {
         error
     }
 
-    /// After a request was sent, in part at least.
+    /// After a request was sent, in part at least, on a connection that was `kept` from an earlier one or is its own.
     pub(super) fn after_exchange_error(
         &self,
         session: &Session,
         mut error: Box<Error>,
         ctx: &mut Context,
+        kept: bool,
     ) -> Box<Error> {
         self.invalidate_unknown(session, ctx);
         let from_origin = *error.esource() == ErrorSource::Upstream;
@@ -44,7 +48,9 @@ impl Gateway {
             let context = "waiting for the body of the request";
             return Error::because(LATE, context, error).into_down();
         }
-        if from_origin {
+        // An origin that closes what has been idle is well. That it has taken the request is not known: a write is not repeated.
+        let had_ended = kept && from_origin && !ctx.heard && is_end(&error);
+        if from_origin && !had_ended {
             let outcome = if in_time {
                 Outcome::Broke
             } else {
@@ -55,7 +61,12 @@ impl Gateway {
         // Safe methods only: a PUT of a counter counts again each time. And only while the client has seen nothing.
         let safe = matches!(session.req_header().method, Method::GET | Method::HEAD);
         let unanswered = !ctx.answer_begun && !interim::has_answered(session);
-        let again = safe && unanswered && from_origin && in_time && self.may_retry(ctx);
+        let may = safe && unanswered && from_origin && in_time;
+        let again = may
+            && match had_ended {
+                true => self.may_repeat(ctx),
+                false => self.may_retry(ctx),
+            };
         error.set_retry(again);
         if from_origin {
             self.note_unless(again, &error, ctx);
@@ -74,6 +85,14 @@ impl Gateway {
     fn may_retry(&self, ctx: &Context) -> bool {
         self.pool
             .may_retry(&ctx.tried, self.config.upstream.attempts)
+    }
+
+    /// Whether another attempt follows after the end of a kept connection: on one of its own, which has no such end.
+    fn may_repeat(&self, ctx: &mut Context) -> bool {
+        let attempts_max = self.config.upstream.attempts;
+        let now = Instant::now();
+        ctx.unkept_only = self.pool.may_repeat(&mut ctx.tried, attempts_max, now);
+        ctx.unkept_only
     }
 
     /// Whether what is stale answers: in place of a failure, or while a refresh runs when there is none.
@@ -116,6 +135,19 @@ impl Gateway {
             error_code: status.map_or(0, |status| status.as_u16()),
             can_reuse_downstream: false,
         }
+    }
+}
+
+/// Whether the connection was at its end before a byte of the answer to this request.
+fn is_end(error: &Error) -> bool {
+    match error.etype() {
+        // Nothing of an answer is read before the request is written.
+        ErrorType::WriteError => true,
+        ErrorType::ConnectionClosed | ErrorType::ReadError => {
+            // Pingora tells in words alone how much of a header had come.
+            error.retry == RetryType::ReusedOnly && error.to_string().contains(NOTHING_READ)
+        }
+        _ => false,
     }
 }
 

@@ -34,14 +34,21 @@ impl Gateway {
             self.note_failure(ctx, StatusCode::SERVICE_UNAVAILABLE, Failure::Unreachable);
             Error::because(ErrorType::HTTPStatus(503), "picking an origin", none).into_up()
         })?;
+        if ctx.asked.is_none() {
+            self.pool.pay();
+        }
         let mut peer = HttpPeer::new(lease.node().address(), false, String::new());
         peer.options = self.peer_options.clone();
+        if ctx.unkept_only {
+            peer.group_key = self.pool.random(); // no connection is kept under it
+        }
+        ctx.heard = false;
         ctx.tried.push(lease.node().id());
         ctx.asked = Some(lease.node().address());
         ctx.lease = Some(lease);
         ctx.standing.spend();
         ctx.began = self.store.sequence();
-        ctx.request_time = SystemTime::now();
+        (ctx.asked_at, ctx.request_time) = (Instant::now(), SystemTime::now());
         Ok(Box::new(peer))
     }
 
@@ -79,12 +86,16 @@ impl Gateway {
         resp: &mut ResponseHeader,
         ctx: &mut Context,
     ) -> Result<()> {
+        ctx.heard = true;
         if resp.status.is_informational() {
             interim::pass(session, resp).await;
             return Ok(());
         }
         ctx.answer_begun = true;
         ctx.upstream_status = Some(resp.status.as_u16());
+        if let Some(node) = ctx.asked {
+            self.metrics.answered(node, ctx.asked_at.elapsed());
+        }
         self.note_outcome(ctx, Outcome::of_status(resp.status));
         if !resp.headers.contains_key(DATE) {
             resp.insert_header(DATE, http_date(SystemTime::now()))?;

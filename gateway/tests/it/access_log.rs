@@ -165,14 +165,13 @@ async fn metrics_tell_routes_origins_and_the_cache() {
         "gateway_route_requests_total{cache=\"miss\",route=\"/items/{id}\",status=\"2xx\"} 2"
             .to_owned(),
         "gateway_route_requests_total{cache=\"bypass\",route=\"none\",status=\"2xx\"} 1".to_owned(),
-        "gateway_route_duration_seconds_count{route=\"/items/{id}\"} 3".to_owned(),
-        format!("gateway_node_requests{{node=\"{node}\"}} 3"),
+        format!("gateway_node_requests_total{{node=\"{node}\"}} 3"),
         format!("gateway_node_in_flight{{node=\"{node}\"}} 0"),
         format!("gateway_node_healthy{{node=\"{node}\"}} 1"),
         "gateway_cache_objects 2".to_owned(),
         "gateway_queue_waiting 0".to_owned(),
-        "gateway_retries 0".to_owned(),
-        "gateway_access_log_lost 0".to_owned(),
+        "gateway_retries_total 0".to_owned(),
+        "gateway_access_log_lost_total 0".to_owned(),
     ] {
         until(&line, || async {
             let answer = gateway.call(get("/metrics")).await;

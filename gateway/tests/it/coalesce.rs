@@ -140,7 +140,8 @@ async fn stale_then(
     FakeOrigin::start(move |request| match asked.fetch_add(1, Ordering::SeqCst) {
         0 => Reply::new(200, "kept")
             .header("Cache-Control", &format!("max-age=0{directives}"))
-            .header("ETag", "\"a\""),
+            .header("ETag", "\"a\"")
+            .header("Connection", "close"), // what ends a kept one would be asked for again
         _ => then(request).held(&held),
     })
     .await

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
 use crate::support::{
     Client, DEADLINE, FakeOrigin, Gate, Gateway, Reply, Request, expire, free_address, get, until,
 };
@@ -254,4 +256,122 @@ async fn the_service_manager_is_told_of_readiness_reloads_upgrades_and_the_end()
     assert!(child.wait().expect("a child").success());
     signal("-TERM", &second);
     told("STOPPING=1");
+}
+
+/// Address, weight, source and whether it is drained of every node.
+async fn nodes(gateway: &Gateway) -> Vec<(String, u64, String, bool)> {
+    let status = gateway.status().await;
+    let nodes = status["nodes"].as_array().expect("nodes").iter();
+    let text = |value: &Value| value.as_str().expect("a text").to_owned();
+    nodes
+        .map(|node| {
+            let weight = node["weight"].as_u64().expect("a weight");
+            let drained = node["drained"] == true;
+            (
+                text(&node["address"]),
+                weight,
+                text(&node["source"]),
+                drained,
+            )
+        })
+        .collect()
+}
+
+async fn order(gateway: &Gateway, method: &str, target: &str, body: Value) {
+    let call = Request::new(method, target).header("Content-Type", "application/json");
+    let answer = gateway.call(call.body(body.to_string())).await;
+    assert_eq!(answer.status, 200, "{method} {target}: {answer:#?}");
+}
+
+#[tokio::test]
+async fn what_operators_ordered_about_origins_outlives_upgrades() {
+    let unkept = |_: &_| Reply::new(200, "page").header("Cache-Control", "no-store");
+    let mut origins = Vec::new();
+    for _ in 0..4 {
+        origins.push(FakeOrigin::start(unkept).await);
+    }
+    let at: Vec<_> = origins
+        .iter()
+        .map(|origin| origin.address().to_string())
+        .collect();
+    let mut gateway = Gateway::general(&[&origins[0], &origins[1], &origins[2]]).await;
+    order(
+        &gateway,
+        "POST",
+        &format!("/nodes/{}/drain", at[0]),
+        json!({}),
+    )
+    .await;
+    order(
+        &gateway,
+        "POST",
+        &format!("/nodes/{}/weight", at[1]),
+        json!({"weight": 7}),
+    )
+    .await;
+    order(&gateway, "DELETE", &format!("/nodes/{}", at[2]), json!({})).await;
+    order(
+        &gateway,
+        "POST",
+        "/nodes",
+        json!({"address": at[3], "weight": 2}),
+    )
+    .await;
+    let ordered = [
+        (at[0].clone(), 1, "configured".to_owned(), true),
+        (at[1].clone(), 7, "configured".to_owned(), false),
+        (at[3].clone(), 2, "added".to_owned(), false),
+    ];
+    for _ in 0..2 {
+        gateway.upgrade().await;
+        assert_eq!(nodes(&gateway).await, ordered);
+        let settings = gateway.status().await["settings"].clone();
+        assert_eq!(settings["nodes_added"], json!([at[3]]), "{settings}");
+        assert_eq!(settings["nodes_removed"], json!([at[2]]), "{settings}");
+        for _ in 0..20 {
+            assert_eq!(gateway.client().get("/").await.status, 200);
+        }
+    }
+    let counts: Vec<_> = origins.iter().map(FakeOrigin::count).collect();
+    assert_eq!((counts[0], counts[2]), (0, 0), "{counts:?}");
+    assert!(counts[1] > 0 && counts[3] > 0, "{counts:?}");
+    order(
+        &gateway,
+        "POST",
+        &format!("/nodes/{}/enable", at[0]),
+        json!({}),
+    )
+    .await;
+    gateway.upgrade().await;
+    assert!(nodes(&gateway).await.iter().all(|node| !node.3));
+}
+
+#[tokio::test]
+async fn a_file_that_has_changed_says_which_origins_there_are_and_how_they_are_weighed() {
+    let addresses = [free_address(), free_address(), free_address()].map(|at| at.to_string());
+    let [one, two, three] = &addresses;
+    let mut gateway = Gateway::start(
+        &[],
+        Some(format!("upstream.nodes = [\"{one}\", \"{two}\"]\n")),
+    )
+    .await;
+    order(
+        &gateway,
+        "POST",
+        &format!("/nodes/{one}/weight"),
+        json!({"weight": 7}),
+    )
+    .await;
+    order(&gateway, "POST", &format!("/nodes/{one}/drain"), json!({})).await;
+    order(&gateway, "POST", &format!("/nodes/{two}/drain"), json!({})).await;
+    // Not by a reload: the file is read by the new process.
+    gateway.write_settings(&format!(
+        "upstream.nodes = [{{ address = \"{one}\", weight = 3 }}, \"{three}\"]\n"
+    ));
+    gateway.upgrade().await;
+    let expected = [
+        (one.clone(), 3, "configured".to_owned(), true),
+        (three.clone(), 1, "configured".to_owned(), false),
+    ];
+    assert_eq!(nodes(&gateway).await, expected);
 }
