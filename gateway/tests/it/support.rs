@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 pub(crate) use client::{Answer, Client, Connection, Request, get};
-pub(crate) use gateway::{Gateway, free_address};
+pub(crate) use gateway::{Gateway, free_address, serves};
 pub(crate) use origin::{FakeOrigin, Gate, Received, Reply};
 pub(crate) use tail::{FakeTail, Probes};
 

@@ -20,7 +20,9 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-use crate::support::{DEADLINE, FakeOrigin, Gateway, Reply, Request, free_address, get, until};
+use crate::support::{
+    DEADLINE, FakeOrigin, Gateway, Reply, Request, free_address, get, serves, until,
+};
 
 /// Resets that a hostile client sends, and how long it may take to send them.
 const RESETS: usize = 100_000;
@@ -105,7 +107,7 @@ impl Encrypted {
         let gateway = Gateway::with(&[origin], &settings).await;
         // The other listeners answer by now. Each opens on its own.
         until("the encrypted listener is open", || async {
-            TcpStream::connect(listen).await.is_ok()
+            serves(listen).await
         })
         .await;
         Self {

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::client::{Answer, Client, Request};
@@ -35,6 +37,20 @@ pub(crate) fn free_address() -> SocketAddr {
             return address;
         }
     }
+}
+
+/// Whether somebody listens there who takes a connection and ends it when its client does. So none of those who ask is left in
+/// the system's queue, to be counted later.
+pub(crate) async fn serves(address: SocketAddr) -> bool {
+    let Ok(mut connection) = TcpStream::connect(address).await else {
+        return false;
+    };
+    let ended = async {
+        let _ = connection.shutdown().await;
+        // Closed or reset: it was taken.
+        let _ = connection.read_to_end(&mut Vec::new()).await;
+    };
+    tokio::time::timeout(DEADLINE, ended).await.is_ok()
 }
 
 /// A running gateway; killed when dropped.
@@ -137,8 +153,7 @@ impl Gateway {
             if self.exited().is_some() {
                 return false;
             }
-            let admin = tokio::net::TcpStream::connect(self.admin).await;
-            if admin.is_ok() && tokio::net::TcpStream::connect(self.public).await.is_ok() {
+            if serves(self.admin).await && serves(self.public).await {
                 return true;
             }
             assert!(
