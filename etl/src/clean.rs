@@ -26,7 +26,7 @@ use crate::{
     report::{FileReport, LoadReport, per_second},
     rows::{self, Sink, State},
     sums::Addend,
-    tables::Table,
+    tables::{Table, release_before},
 };
 
 /// What is written at once.
@@ -92,10 +92,10 @@ pub fn run(options: &CleanOptions) -> Result<LoadReport> {
     };
     for file in set.files {
         let (name, table) = (file.name.clone(), file.table);
+        release_before(table, &mut state.ids);
         let (file_report, next) = clean_file(file, state, options, set.modified_at)?;
         report.add_file(&name, file_report);
         state = next;
-        (table.release)(&mut state.ids);
     }
     load::finish_rejects(&mut state, report.rows)?;
     report.seconds = started.elapsed().as_secs_f64();

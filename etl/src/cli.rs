@@ -121,7 +121,7 @@ pub struct LoadArgs {
     /// was changed.
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     pub loaded_at: Option<SystemTime>,
-    /// Connections that build indexes side by side.
+    /// Connections that derive rows and build indexes side by side.
     #[arg(long, value_name = "N", default_value_t = Jobs::default().connections, value_parser = parse_jobs)]
     pub jobs: usize,
     /// Memory of Postgres for indexes and for putting tables in order, in MiB: shared out to the jobs.

@@ -23,7 +23,7 @@ use crate::{
     rows::State,
     schema::{self, Jobs, build, owed, post_data::PostData, swap, writes},
     sums,
-    tables::TABLES,
+    tables::{TABLES, release_before},
 };
 
 /// What becomes of the rows that are live.
@@ -335,8 +335,8 @@ async fn copy_files(
     let clock = Instant::now();
     for file in set.files {
         let table = file.table;
+        release_before(table, &mut state.ids);
         state = run.copy_file(file, state).await?;
-        (table.release)(&mut state.ids);
         post_data.add(table, run.report.mark_scattered(table))?;
     }
     finish_rejects(&mut state, run.report.rows)?;

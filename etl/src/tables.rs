@@ -51,6 +51,12 @@ impl Table {
     }
 }
 
+/// Forgets the ids that are needed neither by this table nor by one behind it, also those of tables whose file is not given.
+pub fn release_before(table: &Table, ids: &mut Ids) {
+    let before = TABLES.iter().take_while(|other| other.name != table.name);
+    before.for_each(|other| (other.release)(ids));
+}
+
 /// A row that has been encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Encoded {

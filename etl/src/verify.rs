@@ -23,7 +23,7 @@ use crate::{
     rows::{self, FileOutcome, Sink, State},
     schema::{self, build, inspect},
     sums::Addend,
-    tables::Table,
+    tables::{Table, release_before},
 };
 
 /// What to compare.
@@ -120,6 +120,7 @@ pub async fn run(database_url: &str, options: &VerifyOptions) -> Result<VerifyRe
     };
     for file in set.files {
         let table = file.table;
+        release_before(table, &mut state.ids);
         let (outcome, of_file, live) = compare(&mut tx, file, state, options.progress).await?;
         if of_file.rows != live.rows {
             report.differences.push(format!(
@@ -134,7 +135,6 @@ pub async fn run(database_url: &str, options: &VerifyOptions) -> Result<VerifyRe
         }
         report.tables.push((table.name.to_owned(), of_file, live));
         state = outcome.state;
-        (table.release)(&mut state.ids);
     }
     for table in missing {
         if build::has_rows(&mut tx, table.name).await? {

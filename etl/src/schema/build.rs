@@ -28,9 +28,6 @@ pub(super) const LOCK_TIMEOUT_MS: u32 = 500;
 /// How often it tries, and the pause between: a minute and a half in all.
 pub(super) const LOCK_TRIES: u32 = 120;
 pub(super) const LOCK_PAUSE: Duration = Duration::from_millis(250);
-/// Memory of one step of a query that derives rows or checks references; such a query has a few of
-/// them.
-pub(super) const QUERY_MEMORY: &str = "64MB";
 pub(super) const NO_INDEXES: &str = "sql/indexes lacks its files";
 /// What Postgres says when a lock was not to be had in time.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
@@ -86,10 +83,14 @@ pub async fn has_rows(conn: &mut PgConnection, table: &str) -> Result<bool> {
 /// If Postgres refuses.
 pub async fn create_tables(conn: &mut PgConnection) -> Result<()> {
     let doing = "creating the tables of the load";
+    // By a statement that gives way: a session of a killed run may still be at work there for some seconds.
+    if !drop_next(conn).await? {
+        return Err(Error::Check(format!(
+            "schema {NEXT} is in use and cannot be removed"
+        )));
+    }
     let mut tx = conn.begin().await.map_err(database(doing))?;
-    let start = format!(
-        "drop schema if exists {NEXT} cascade; create schema {NEXT}; set local search_path = {NEXT}"
-    );
+    let start = format!("create schema {NEXT}; set local search_path = {NEXT}");
     run(&mut tx, doing, &start).await?;
     for file in files::SCHEMA {
         run(

@@ -107,8 +107,10 @@ pub const DERIVE: &[Derived] = &[
     },
 ];
 
-/// Keys, indexes, references and triggers. Statements of one file may run side by side, except
-/// those of the triggers; files run one after the other.
+/// Keys, indexes, references and triggers.
+///
+/// The statements of all but the last two files may run side by side, and so may the references, once all of those have been; the
+/// triggers come one after the other.
 pub const INDEXES: &[SqlFile] = sql_files![
     "indexes/01_products.sql",
     "indexes/02_reviews.sql",

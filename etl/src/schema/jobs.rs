@@ -8,16 +8,18 @@ use std::{
 use sqlx::Connection as _;
 use tokio::{sync::Notify, task::JoinSet};
 
-use super::{
-    build::{NEXT, QUERY_MEMORY},
-    connect, run,
-};
+use super::{build::NEXT, connect, run};
 use crate::error::{Error, Result, database};
 
 /// What a connection gets of the memory at least, in MiB: Postgres takes no less than 1.
 const JOB_MEMORY_MB_MIN: u32 = 1;
 
-/// Connections that build indexes and put tables in order, and what they share.
+/// Memory of one step of a query that derives rows or checks references, in MiB; such a query has a few of them.
+const QUERY_MEMORY_MB_MAX: u32 = 64;
+/// What those steps may take if each connection runs one of them at a time, in MiB.
+const QUERIES_MEMORY_MB: u32 = 128;
+
+/// Connections that derive rows, build indexes and put tables in order, and what they share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Jobs {
     /// How many there are; at least one is used.
@@ -37,10 +39,19 @@ impl Default for Jobs {
 }
 
 impl Jobs {
-    /// What one of them may take, in MiB.
+    /// What one of them may take for an index, in MiB.
     fn memory_of_one_mb(self) -> u32 {
+        self.share_mb(self.memory_mb)
+    }
+
+    /// What a step of its queries may take, in MiB.
+    fn query_memory_mb(self) -> u32 {
+        self.share_mb(QUERIES_MEMORY_MB).min(QUERY_MEMORY_MB_MAX)
+    }
+
+    fn share_mb(self, whole: u32) -> u32 {
         let connections = u32::try_from(self.connections).unwrap_or(u32::MAX);
-        (self.memory_mb / connections.max(1)).max(JOB_MEMORY_MB_MIN)
+        (whole / connections.max(1)).max(JOB_MEMORY_MB_MIN)
     }
 }
 
@@ -186,9 +197,9 @@ pub(super) async fn work_off(database_url: String, jobs: Jobs, queue: Queue) -> 
         let mut conn = connect(&database_url).await?;
         // References are checked by a join: both sides have an index in that order, and merging those
         // takes half the time of a hash table.
-        let memory_mb = jobs.memory_of_one_mb();
+        let (memory_mb, query_mb) = (jobs.memory_of_one_mb(), jobs.query_memory_mb());
         let session = format!(
-            "set search_path = {NEXT}; set work_mem = '{QUERY_MEMORY}';
+            "set search_path = {NEXT}; set work_mem = '{query_mb}MB';
              set maintenance_work_mem = '{memory_mb}MB'; set enable_hashjoin = off"
         );
         run(&mut conn, "setting up the session", &session).await?;
@@ -266,9 +277,9 @@ mod tests {
                 connections,
                 memory_mb,
             };
-            jobs.memory_of_one_mb()
+            (jobs.memory_of_one_mb(), jobs.query_memory_mb())
         };
-        assert_eq!((memory(2, 256), memory(16, 256)), (128, 16));
-        assert_eq!((memory(0, 256), memory(16, 8)), (256, 1));
+        assert_eq!((memory(2, 256), memory(16, 256)), ((128, 64), (16, 8)));
+        assert_eq!((memory(0, 256), memory(16, 8)), ((256, 64), (1, 8)));
     }
 }

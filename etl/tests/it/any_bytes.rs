@@ -135,8 +135,16 @@ fn the_seeds_of_the_fuzzer_hold_and_are_rows_of_most_tables() {
     let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds");
     let mut tables = BTreeSet::new();
     for entry in fs::read_dir(seeds).unwrap() {
-        let bytes = fs::read(entry.unwrap().path()).unwrap();
-        tables.insert(TABLES[usize::from(bytes[0]) % TABLES.len()].name);
+        let entry = entry.unwrap();
+        let (name, bytes) = (entry.file_name(), fs::read(entry.path()).unwrap());
+        let table = &TABLES[usize::from(bytes[0]) % TABLES.len()];
+        let (_, file) = name.to_str().unwrap().rsplit_once('-').unwrap();
+        assert!(
+            table.files.contains(&format!("{file}.csv").as_str()),
+            "{name:?} holds rows of {}",
+            table.name
+        );
+        tables.insert(table.name);
         checks::check(&bytes);
     }
     assert!(tables.len() > TABLES.len() / 2, "{tables:?}");

@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// The same rows without their dirt, so that each line end outside of quotes ends one.
-fn cleaned(csv: &Path) -> TempDir {
+pub(crate) fn cleaned(csv: &Path) -> TempDir {
     let out = TempDir::new().unwrap();
     clean::run(&CleanOptions {
         sources: Sources::folder(csv),
@@ -39,7 +39,7 @@ fn cleaned(csv: &Path) -> TempDir {
 }
 
 /// The same files with their rows mixed up.
-fn shuffled(csv: &Path) -> TempDir {
+pub(crate) fn shuffled(csv: &Path) -> TempDir {
     let out = TempDir::new().unwrap();
     for table in &TABLES {
         let text = fs::read_to_string(csv.join(table.files[0])).unwrap();

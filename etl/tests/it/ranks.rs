@@ -33,7 +33,7 @@ const WRONG: &str = "
 const NO_ROWS: [&str; 0] = [];
 
 /// Three products, one of which at least has 300 reviews and 300 questions.
-fn crowded() -> TempDir {
+pub(crate) fn crowded() -> TempDir {
     let dir = TempDir::new().unwrap();
     generate::run(&GenerateOptions {
         out: dir.path().to_owned(),
