@@ -4,6 +4,7 @@ mod support;
 
 mod access_log;
 mod admin;
+mod admin_bounds;
 mod auth;
 mod balance;
 mod cache_status;
