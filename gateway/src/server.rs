@@ -357,6 +357,8 @@ fn bounds(config: &Config) -> Bounds {
     let limits = &config.limits;
     Bounds {
         connections_max: limits.connections_max,
+        requests_max: limits.keepalive_requests_max,
+        streams_max: config.tls.as_ref().map_or(0, |tls| tls.http2_streams_max),
         write_buffer: limits.write_buffer.as_usize(),
         times: Times {
             header: limits.header_timeout,

@@ -25,6 +25,7 @@ mod headers;
 mod held;
 mod hit_miss;
 mod hot;
+mod http2;
 mod hung;
 mod interim;
 mod invalidate;

@@ -1,0 +1,187 @@
+//! One HTTP/2 connection: it ends after its share of requests, and no header comes for ever.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
+use hyper::client::conn::http2::{Builder, SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::support::{DEADLINE, FakeOrigin, Gate, Gateway, Reply, get, until};
+use crate::tls::{END_HEADERS, END_STREAM, Encrypted, HEADERS, frame, header_block, opening};
+
+/// Between two looks of a client that takes its time.
+const PAUSE: Duration = Duration::from_millis(50);
+
+type Client = SendRequest<Empty<Bytes>>;
+
+/// A connection that lets so many bytes of a stream be under way, and whether it has ended.
+async fn connect(site: &Encrypted, window: u32) -> (Client, tokio::task::JoinHandle<bool>) {
+    let stream = site.connect(&site.certificate, &["h2"]).await;
+    let stream = TokioIo::new(stream.expect("a connection"));
+    let handshake = Builder::new(TokioExecutor::new())
+        .initial_stream_window_size(window)
+        .handshake(stream)
+        .await;
+    let (client, connection) = handshake.expect("a handshake");
+    (client, tokio::spawn(async { connection.await.is_ok() }))
+}
+
+async fn ask(client: &mut Client, path: &str) -> hyper::Result<http::Response<Incoming>> {
+    let request = http::Request::get(format!("https://shop.test{path}")).body(Empty::new());
+    let sent = client.send_request(request.expect("a request"));
+    tokio::time::timeout(DEADLINE, sent)
+        .await
+        .expect("an answer in time")
+}
+
+async fn text(answer: http::Response<Incoming>) -> String {
+    let body = answer.into_body().collect();
+    let body = tokio::time::timeout(DEADLINE, body).await;
+    let body = body.expect("a body in time").expect("a body").to_bytes();
+    String::from_utf8_lossy(&body).into_owned()
+}
+
+/// Connections that were cut for this reason.
+async fn cuts(gateway: &Gateway, reason: &str) -> String {
+    let metrics = gateway.call(get("/metrics")).await;
+    let name = format!("gateway_connections_cut_total{{reason=\"{reason}\"}} ");
+    let count = metrics
+        .text()
+        .lines()
+        .find_map(|line| line.strip_prefix(&name));
+    count.expect("a count").to_owned()
+}
+
+#[tokio::test]
+async fn a_connection_ends_after_its_share_of_requests_and_what_is_under_way_is_answered() {
+    let gate = Gate::closed();
+    let held = gate.clone();
+    let origin = FakeOrigin::start(move |request| match request.target.as_str() {
+        "/held" => Reply::fresh("late").held(&held),
+        _ => Reply::fresh("page"),
+    })
+    .await;
+    let site = Encrypted::start(&origin, "[limits]\nkeepalive_requests_max = 3\n").await;
+    let (mut client, connection) = connect(&site, 65_535).await;
+    let mut other = client.clone();
+    let late = tokio::spawn(async move {
+        let answer = ask(&mut other, "/held").await.expect("an answer");
+        text(answer).await
+    });
+    gate.reached(1).await;
+    for _ in 0..2 {
+        let answer = ask(&mut client, "/page").await.expect("an answer");
+        assert_eq!(text(answer).await, "page");
+    }
+    until("no more requests are taken", || async {
+        ask(&mut client.clone(), "/page").await.is_err()
+    })
+    .await;
+    gate.open();
+    assert_eq!(late.await.expect("a task"), "late");
+    let ended = tokio::time::timeout(DEADLINE, connection).await;
+    assert!(ended.expect("an end in time").expect("a task"), "an error");
+}
+
+/// A connection on which a test writes frames itself, and reads nothing of what they say; done once the gateway has closed it.
+async fn raw(
+    site: &Encrypted,
+) -> (
+    impl tokio::io::AsyncWrite + Unpin,
+    tokio::task::JoinHandle<()>,
+) {
+    let stream = site.connect(&site.certificate, &["h2"]).await;
+    let (mut reader, mut writer) = tokio::io::split(stream.expect("a connection"));
+    writer.write_all(&opening()).await.expect("a connection");
+    let closed = tokio::spawn(async move {
+        let mut room = vec![0; 16 * 1024];
+        while reader.read(&mut room).await.is_ok_and(|length| length > 0) {}
+    });
+    (writer, closed)
+}
+
+fn request(stream: u32) -> Vec<u8> {
+    frame(HEADERS, END_STREAM | END_HEADERS, stream, &header_block())
+}
+
+async fn uncached() -> FakeOrigin {
+    FakeOrigin::start(|_| Reply::new(200, "page").header("Cache-Control", "no-store")).await
+}
+
+#[tokio::test]
+async fn who_sends_on_after_the_end_was_announced_is_cut_off_soon() {
+    let origin = uncached().await;
+    let limits = "http2_streams_max = 2\n[limits]\nkeepalive_requests_max = 3\n";
+    let site = Encrypted::start(&origin, limits).await;
+    let (mut writer, closed) = raw(&site).await;
+    let began = Instant::now();
+    for stream in (1..).step_by(2) {
+        if closed.is_finished() || writer.write_all(&request(stream)).await.is_err() {
+            break;
+        }
+        tokio::time::sleep(PAUSE / 2).await;
+        assert!(began.elapsed() < DEADLINE, "never cut");
+    }
+    // Three, and twice as many more as may be under way.
+    let answered = origin.count();
+    assert!((3..=7).contains(&answered), "{answered} requests");
+}
+
+#[tokio::test]
+async fn who_stays_after_the_end_was_announced_has_the_time_of_an_idle_connection() {
+    let origin = uncached().await;
+    let limits = "[limits]\nkeepalive_requests_max = 1\nkeepalive_timeout = \"1s\"\n";
+    let site = Encrypted::start(&origin, limits).await;
+    let (mut writer, closed) = raw(&site).await;
+    let began = Instant::now();
+    writer.write_all(&request(1)).await.expect("a connection");
+    let closed = tokio::time::timeout(DEADLINE, closed).await;
+    closed.expect("an end in time").expect("a task");
+    assert!(
+        began.elapsed() >= Duration::from_millis(900),
+        "{:?}",
+        began.elapsed()
+    );
+    assert_eq!(origin.count(), 1);
+}
+
+#[tokio::test]
+async fn a_header_that_drips_beside_a_request_is_cut_off_and_a_slow_request_is_not() {
+    let gate = Gate::closed();
+    let held = gate.clone();
+    let origin = FakeOrigin::start(move |_| {
+        Reply::new(200, "late")
+            .header("Cache-Control", "no-store")
+            .held(&held)
+    })
+    .await;
+    let site = Encrypted::start(&origin, "[limits]\nheader_timeout = \"500ms\"\n").await;
+    let (mut client, _connection) = connect(&site, 65_535).await;
+    let slow = tokio::spawn(async move {
+        let answer = ask(&mut client, "/slow").await.expect("an answer");
+        text(answer).await
+    });
+    let (mut writer, closed) = raw(&site).await;
+    writer.write_all(&request(1)).await.expect("a connection");
+    gate.reached(2).await;
+    let began = Instant::now();
+    let header = frame(HEADERS, END_STREAM | END_HEADERS, 3, &[0; 1_000]);
+    for byte in header {
+        if closed.is_finished() || writer.write_all(&[byte]).await.is_err() {
+            break;
+        }
+        tokio::time::sleep(PAUSE).await;
+        assert!(began.elapsed() < DEADLINE, "never cut");
+    }
+    assert!(
+        began.elapsed() >= Duration::from_millis(500),
+        "{:?}",
+        began.elapsed()
+    );
+    assert_eq!(cuts(&site.gateway, "header-late").await, "1");
+    gate.open();
+    assert_eq!(slow.await.expect("a task"), "late");
+}
