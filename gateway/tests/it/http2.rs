@@ -1,4 +1,5 @@
-//! One HTTP/2 connection: it ends after its share of requests, and no header comes for ever.
+//! One HTTP/2 connection: it ends after its share of requests, no header comes for ever, and no
+//! stream waits for ever for a client that takes little.
 
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,9 @@ use crate::tls::{END_HEADERS, END_STREAM, Encrypted, HEADERS, frame, header_bloc
 
 /// Between two looks of a client that takes its time.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// Rates that a test can wait for: a piece has a second and a bit at most.
+const RATES: &str = "[limits]\nwrite_rate_min = \"16KiB\"\nrate_slack = \"300ms\"\n";
 
 type Client = SendRequest<Empty<Bytes>>;
 
@@ -42,6 +46,21 @@ async fn text(answer: http::Response<Incoming>) -> String {
     let body = tokio::time::timeout(DEADLINE, body).await;
     let body = body.expect("a body in time").expect("a body").to_bytes();
     String::from_utf8_lossy(&body).into_owned()
+}
+
+/// Takes a piece of an answer now and then; how many bytes came, and whether those were all.
+async fn take_slowly(answer: http::Response<Incoming>, pause: Duration) -> (usize, bool) {
+    let (mut body, mut taken) = (answer.into_body(), 0);
+    let began = Instant::now();
+    loop {
+        assert!(began.elapsed() < 2 * DEADLINE, "{taken} bytes taken");
+        tokio::time::sleep(pause).await;
+        match body.frame().await {
+            Some(Ok(frame)) => taken += frame.into_data().map_or(0, |data| data.len()),
+            Some(Err(_)) => return (taken, false),
+            None => return (taken, true),
+        }
+    }
 }
 
 /// Connections that were cut for this reason.
@@ -184,4 +203,64 @@ async fn a_header_that_drips_beside_a_request_is_cut_off_and_a_slow_request_is_n
     assert_eq!(cuts(&site.gateway, "header-late").await, "1");
     gate.open();
     assert_eq!(slow.await.expect("a task"), "late");
+}
+
+#[tokio::test]
+async fn a_stream_whose_client_takes_next_to_nothing_is_reset_and_its_connection_goes_on() {
+    let large = Bytes::from(vec![b'x'; 300_000]);
+    let origin = FakeOrigin::start(move |request| match request.target.as_str() {
+        "/kept" => Reply::fresh(large.clone()),
+        "/passed" => Reply::new(200, large.clone()).header("Cache-Control", "no-store"),
+        _ => Reply::fresh("page"),
+    })
+    .await;
+    let site = Encrypted::start(&origin, RATES).await;
+    let (mut client, _connection) = connect(&site, 16).await;
+    // Of a fill, of what is kept, and of what never is.
+    for path in ["/kept", "/kept", "/passed"] {
+        let began = Instant::now();
+        let answer = ask(&mut client, path).await.expect("an answer");
+        let (taken, was_all) = take_slowly(answer, PAUSE).await;
+        assert!(!was_all && taken < 10_000, "{path}: {taken} bytes");
+        assert!(began.elapsed() < DEADLINE, "{path}: {:?}", began.elapsed());
+        let answer = ask(&mut client, "/page").await.expect("an answer");
+        assert_eq!(text(answer).await, "page", "after {path}");
+    }
+    until("nothing is in flight", || async {
+        site.gateway.in_flight().await == [0]
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_slow_client_above_the_rate_gets_all_and_one_whose_origin_is_slow_is_not_cut_off() {
+    const LARGE: usize = 800_000;
+    let (gate, large) = (Gate::closed(), Bytes::from(vec![b'x'; LARGE]));
+    let held = gate.clone();
+    let origin = FakeOrigin::start(move |request| match request.target.as_str() {
+        "/kept" => Reply::fresh(large.clone()),
+        "/passed" => Reply::new(200, large.clone()).header("Cache-Control", "no-store"),
+        _ => Reply::fresh("late").held_after_header(&held),
+    })
+    .await;
+    let site = Encrypted::start(&origin, RATES).await;
+    let (mut client, _connection) = connect(&site, 8 * 1024).await;
+    let late = ask(&mut client, "/late").await.expect("an answer");
+    for path in ["/kept", "/kept", "/passed"] {
+        let began = Instant::now();
+        let answer = ask(&mut client, path).await.expect("an answer");
+        assert_eq!(
+            take_slowly(answer, PAUSE / 4).await,
+            (LARGE, true),
+            "{path}"
+        );
+        // Longer than one piece of it may take.
+        assert!(
+            began.elapsed() > Duration::from_millis(1_400),
+            "{:?}",
+            began.elapsed()
+        );
+    }
+    gate.open();
+    assert_eq!(text(late).await, "late");
 }
