@@ -55,8 +55,7 @@ async fn one_operator_too_many_is_refused_at_once_and_clients_are_served_on() {
 #[tokio::test]
 async fn operators_are_let_in_when_clients_fill_the_public_listener() {
     let origin = origin().await;
-    let settings = "[admin]\nconnections_max = 3\n[limits]\nconnections_max = 2\n";
-    let gateway = Gateway::with(&[&origin], settings).await;
+    let gateway = Gateway::with(&[&origin], "[limits]\nconnections_max = 2\n").await;
     until("no client is connected", || async {
         gateway.status().await["connections"] == 0
     })
