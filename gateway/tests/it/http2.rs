@@ -49,13 +49,14 @@ async fn text(answer: http::Response<Incoming>) -> String {
     String::from_utf8_lossy(&body).into_owned()
 }
 
-/// Takes a piece of an answer now and then; how many bytes came, and whether those were all.
-async fn take_slowly(answer: http::Response<Incoming>, pause: Duration) -> (usize, bool) {
+/// Takes an answer at a rate, in bytes a second, however they come; how many came, and whether those were all.
+async fn take_slowly(answer: http::Response<Incoming>, rate: usize) -> (usize, bool) {
     let (mut body, mut taken) = (answer.into_body(), 0);
-    let began = Instant::now();
+    let began = tokio::time::Instant::now();
     loop {
         assert!(began.elapsed() < 2 * DEADLINE, "{taken} bytes taken");
-        tokio::time::sleep(pause).await;
+        let due = Duration::from_secs_f64(taken as f64 / rate as f64);
+        tokio::time::sleep_until(began + due).await;
         match body.frame().await {
             Some(Ok(frame)) => taken += frame.into_data().map_or(0, |data| data.len()),
             Some(Err(_)) => return (taken, false),
@@ -221,7 +222,7 @@ async fn a_stream_whose_client_takes_next_to_nothing_is_reset_and_its_connection
     for path in ["/kept", "/kept", "/passed"] {
         let began = Instant::now();
         let answer = ask(&mut client, path).await.expect("an answer");
-        let (taken, was_all) = take_slowly(answer, PAUSE).await;
+        let (taken, was_all) = take_slowly(answer, 300).await;
         assert!(!was_all && taken < 10_000, "{path}: {taken} bytes");
         assert!(began.elapsed() < DEADLINE, "{path}: {:?}", began.elapsed());
         let answer = ask(&mut client, "/page").await.expect("an answer");
@@ -235,7 +236,8 @@ async fn a_stream_whose_client_takes_next_to_nothing_is_reset_and_its_connection
 
 #[tokio::test]
 async fn a_slow_client_above_the_rate_gets_all_and_one_whose_origin_is_slow_is_not_cut_off() {
-    const LARGE: usize = 600_000;
+    const LARGE: usize = 400_000;
+    const RATE: usize = 80_000;
     let (gate, large) = (Gate::closed(), Bytes::from(vec![b'x'; LARGE]));
     let held = gate.clone();
     let origin = FakeOrigin::start(move |request| match request.target.as_str() {
@@ -252,7 +254,7 @@ async fn a_slow_client_above_the_rate_gets_all_and_one_whose_origin_is_slow_is_n
     let kept = ask(&mut client, "/kept").await.expect("an answer");
     let passed = ask(&mut client, "/passed").await.expect("an answer");
     let began = Instant::now();
-    let taken = tokio::join!(take_slowly(kept, PAUSE), take_slowly(passed, PAUSE));
+    let taken = tokio::join!(take_slowly(kept, RATE), take_slowly(passed, RATE));
     assert_eq!(taken, ((LARGE, true), (LARGE, true)));
     // Longer than one piece of them may take.
     assert!(
