@@ -4,6 +4,7 @@ pub mod allocations;
 pub mod answer;
 pub mod client;
 pub mod consistency;
+pub mod crowd;
 pub mod database;
 pub mod dice;
 pub mod exchange;

@@ -28,6 +28,7 @@ use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
 use serde_json::json;
 
+pub use listener::AdminBounds;
 pub use token::{Token, Tokens};
 
 use crate::access_log::AccessLog;
@@ -43,7 +44,7 @@ use crate::refusals::Refusals;
 use crate::reload::Reloader;
 use crate::store::Store;
 use crate::upgrade::Upgrader;
-use listener::{Pausable, Peer};
+use listener::Pausable;
 
 /// A purge names at most this many bytes of URLs and groups.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
@@ -84,28 +85,27 @@ pub struct Admin {
 pub struct AdminService {
     listener: TcpListener,
     admin: Arc<Admin>,
+    bounds: AdminBounds,
 }
 
 impl AdminService {
     /// Serves on a listener that is bound already, so that a busy port is known before anything starts.
-    pub fn new(listener: TcpListener, admin: Admin) -> Self {
+    pub fn new(listener: TcpListener, admin: Admin, bounds: AdminBounds) -> Self {
         Self {
             listener,
             admin: Arc::new(admin),
+            bounds,
         }
     }
 
-    async fn serve(&self, mut shutdown: ShutdownWatch) -> std::io::Result<()> {
+    async fn serve(&self, shutdown: ShutdownWatch) -> std::io::Result<()> {
         let listener = self.listener.try_clone()?;
         listener.set_nonblocking(true)?;
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let listener = Pausable::new(listener, self.admin.upgrader.is_paused());
-        let service = router(Arc::clone(&self.admin)).into_make_service_with_connect_info::<Peer>();
-        axum::serve(listener, service)
-            .with_graceful_shutdown(async move {
-                let _ = shutdown.changed().await;
-            })
-            .await
+        let calls = router(Arc::clone(&self.admin));
+        listener::serve(listener, calls, self.bounds, shutdown).await;
+        Ok(())
     }
 }
 
@@ -113,7 +113,7 @@ impl AdminService {
 impl BackgroundService for AdminService {
     async fn start(&self, shutdown: ShutdownWatch) {
         if let Err(error) = self.serve(shutdown).await {
-            tracing::error!(%error, "the admin listener ended");
+            tracing::error!(%error, "there is no admin listener");
         }
     }
 }

@@ -12,7 +12,9 @@ mod body;
 mod clients;
 mod clock;
 mod descriptors;
+mod frames;
 mod framing;
+mod http2;
 mod refusal;
 mod wire;
 
@@ -45,12 +47,10 @@ pub use clock::Times;
 pub use descriptors::raise_limit;
 
 use clock::{Clock, Overdue};
+use frames::Frames;
 use framing::{Framing, Malformed};
 use refusal::Refusals;
 use wire::{DATE_BYTES, Wire};
-
-/// The bytes with which an HTTP/2 connection begins (RFC 9113 section 3.4).
-const HTTP2_PREFACE_BYTES: usize = 24;
 
 /// Bytes of a request's header, its line included, that are read at most; asked at each header, as settings change.
 pub type HeaderMax = Box<dyn Fn() -> usize + Send + Sync>;
@@ -64,6 +64,10 @@ tokio::task_local! {
 pub struct Bounds {
     /// Connections at once; one more is answered 503 and closed.
     pub connections_max: usize,
+    /// Requests on one HTTP/2 connection; of HTTP/1.1 the proxy's options tell.
+    pub requests_max: u32,
+    /// Requests at once on one HTTP/2 connection.
+    pub streams_max: u32,
     /// Bytes of an answer that are collected before they are sent.
     pub write_buffer: usize,
     /// How long a connection may take for what it is at.
@@ -158,22 +162,14 @@ impl<A: HttpServerApp + Send + Sync + 'static> Guarded<A> {
         let is_http2 = stream.selected_alpn_proto() == Some(ALPN::H2);
         let wire = Box::new(Wire::new(
             stream,
-            connection,
+            Arc::clone(&connection),
             self.terms.bounds.write_buffer,
         ));
         if is_http2 {
-            self.serve_http2(wire, shutdown).await;
+            // Apart: other connections have no room for what it takes.
+            Box::pin(self.serve_http2(wire, connection, shutdown)).await;
         } else {
             self.serve(wire, shutdown).await;
-        }
-    }
-
-    /// Serves many requests at once, bounded by the proxy's options for HTTP/2. Until the preface is there, the connection
-    /// is as one whose header is not.
-    async fn serve_http2(&self, mut wire: Box<Wire>, shutdown: &ShutdownWatch) {
-        if wire.first_bytes(HTTP2_PREFACE_BYTES).await {
-            header_arrived();
-            self.app.process_new(wire, shutdown).await;
         }
     }
 
@@ -412,6 +408,22 @@ impl Connection {
         })
     }
 
+    /// Looks at what is read over HTTP/2: a header that has begun has its time, whatever else goes on.
+    fn watch_frames(&self, frames: &mut Frames, bytes: &[u8]) {
+        let has_ended = frames.read(bytes);
+        let is_coming = frames.is_within_header();
+        if !has_ended && !is_coming {
+            return;
+        }
+        let mut clock = self.clock.lock();
+        if has_ended {
+            clock.next_header_ends();
+        }
+        if is_coming {
+            clock.next_header_begins(Instant::now());
+        }
+    }
+
     /// Looks at what came of a write.
     fn watch_write(&self, sent: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match &sent {
@@ -472,6 +484,8 @@ mod tests {
         let metrics = Metrics::new().unwrap();
         let bounds = Bounds {
             connections_max: 1,
+            requests_max: 1,
+            streams_max: 1,
             write_buffer: 0,
             times: TIMES,
             linger: TIMES.slack,
@@ -517,5 +531,11 @@ mod tests {
         assert_eq!(served, Duration::from_secs(3_600));
         let idle = lasts(|connection| connection.clock.lock().request_ends(Instant::now())).await;
         assert_eq!(idle, TIMES.keepalive);
+        let beside = lasts(|connection| {
+            let mut clock = connection.clock.lock();
+            clock.header_ends();
+            clock.next_header_begins(Instant::now());
+        });
+        assert_eq!(beside.await, TIMES.header);
     }
 }

@@ -20,6 +20,7 @@ mod length;
 mod lock;
 mod lookup;
 mod origin;
+mod piece;
 mod ranges;
 mod refresh;
 mod secure;
@@ -273,6 +274,17 @@ impl ProxyHttp for Proxy {
     ) -> Result<()> {
         let InFlight { gateway, ctx } = ctx;
         gateway.finish_header(session, resp, ctx)
+    }
+
+    fn response_body_filter(
+        &self,
+        session: &mut Session,
+        body: &mut Option<Bytes>,
+        _end_of_stream: bool,
+        served: &mut InFlight,
+    ) -> Result<Option<Duration>> {
+        piece::bound_wait(session, body.as_ref(), &served.gateway.config.limits);
+        Ok(None)
     }
 
     fn fail_to_connect(

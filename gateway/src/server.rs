@@ -22,7 +22,7 @@ use pingora::services::background::background_service;
 use pingora::services::listening::Service;
 
 use crate::access_log::AccessLog;
-use crate::admin::{Admin, AdminService, Token, Tokens};
+use crate::admin::{Admin, AdminBounds, AdminService, Token, Tokens};
 use crate::balance::{HealthChecks, Pool, Resolver, places_of};
 use crate::client::default_token_file;
 use crate::coherence::Coherence;
@@ -102,7 +102,11 @@ pub fn run(config: Config, start: Start) -> Result<Infallible> {
             let (service, refills) = RefillService::new(proxy, concurrency);
             server.add_service(background_service("refill", service));
             let admin = admin(&parts, tokens, start.log, refills);
-            Some(AdminService::new(listener, admin))
+            let bounds = AdminBounds {
+                connections_max: settings.connections_max,
+                header_timeout: parts.config.limits.header_timeout,
+            };
+            Some(AdminService::new(listener, admin, bounds))
         }
         _ => None,
     };
@@ -359,6 +363,8 @@ fn bounds(config: &Config) -> Bounds {
     let limits = &config.limits;
     Bounds {
         connections_max: limits.connections_max,
+        requests_max: limits.keepalive_requests_max,
+        streams_max: config.tls.as_ref().map_or(0, |tls| tls.http2_streams_max),
         write_buffer: limits.write_buffer.as_usize(),
         times: Times {
             header: limits.header_timeout,

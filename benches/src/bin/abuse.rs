@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use benches::client::Client;
+use benches::crowd::{self, Fates};
 use benches::gateway_process::GatewayProcess;
 use benches::load::get;
 use benches::paced::sleep_until;
@@ -20,9 +21,8 @@ use benches::report::{keep, quantile};
 use benches::scripted::{Reply, Scripted};
 use benches::verdict::Verdicts;
 use clap::Parser;
-use gateway::guard::raise_limit;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 
 const MIB: f64 = 1024.0 * 1024.0;
 const PAGE: &str = "/page";
@@ -30,8 +30,6 @@ const PAGE: &str = "/page";
 const LARGE_BYTES: usize = 3 << 20;
 /// What a deaf client takes before it takes nothing more.
 const DEAF_TAKES_BYTES: u32 = 4 * 1024;
-/// One of so many clients is deaf: each of them costs the system a buffer of its own.
-const DEAF_PART: usize = 10;
 /// Between two bytes of who drips.
 const DRIP: Duration = Duration::from_secs(1);
 /// How long a phase is watched at most.
@@ -97,6 +95,8 @@ struct Phase {
     before: u64,
     beside: u64,
     normal: Normal,
+    /// Of who reads nothing: what had come at last, and the buffers of the system, before and beside them.
+    deaf: Option<(Fates, Option<u64>, Option<u64>)>,
 }
 
 /// What the client that behaves well saw.
@@ -109,7 +109,7 @@ struct Normal {
 
 fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
-    raise_limit();
+    crowd::make_room(arguments.clients)?;
     let origin = origin()?;
     let gateway = GatewayProcess::before(origin.address(), "", &[])?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -121,14 +121,15 @@ fn main() -> Result<ExitCode> {
     let mut summary = String::from(
         "| phase | clients | cut | last cut after s | resident before, MiB | beside them, MiB | well-behaved: asked, failed, p99 ms |\n|---|---:|---:|---:|---:|---:|---|\n",
     );
+    let mut deaf = String::new();
     for kind in Kind::ALL {
-        let count = match kind {
-            Kind::Deaf => arguments.clients / DEAF_PART,
-            Kind::Silent | Kind::DripsHeader | Kind::DripsBody => arguments.clients,
-        };
-        let phase = runtime.block_on(phase(&gateway, kind, count))?;
+        let phase = runtime.block_on(phase(&gateway, kind, arguments.clients))?;
         summary.push_str(&phase.row());
         phase.judge(&mut verdicts);
+        if let Some(told) = phase.told() {
+            println!("{told}");
+            deaf = told;
+        }
         if kind == Kind::Silent {
             judge_most(
                 &gateway,
@@ -156,7 +157,7 @@ fn main() -> Result<ExitCode> {
     drop(gateway);
     runtime.block_on(without_descriptors(origin.address(), &mut verdicts))?;
     if let Some(dir) = &arguments.keep {
-        let _ = writeln!(summary, "\n{served}\n\n{}", verdicts.text());
+        let _ = writeln!(summary, "\n{deaf}\n\n{served}\n\n{}", verdicts.text());
         println!(
             "kept in {}",
             keep(dir, &[("summary.md", &summary)])?.display()
@@ -191,14 +192,16 @@ fn resident(gateway: &GatewayProcess) -> Result<(u64, u64)> {
 
 async fn phase(gateway: &GatewayProcess, kind: Kind, count: usize) -> Result<Phase> {
     let (before, _) = resident(gateway)?;
+    let buffers_before = crowd::tcp_bytes();
     let stop = Arc::new(AtomicBool::new(false));
     let normal = thread::spawn({
         let (address, stop) = (gateway.public, Arc::clone(&stop));
         move || behave_well(address, &stop)
     });
     let mut streams = Vec::with_capacity(count);
-    for _ in 0..count {
-        let mut stream = connect(gateway.public, kind).await?;
+    let receive = (kind == Kind::Deaf).then_some(DEAF_TAKES_BYTES);
+    for number in 0..count {
+        let mut stream = crowd::connect(gateway.public, number, receive).await?;
         stream.write_all(kind.opening()).await?;
         streams.push(stream);
     }
@@ -206,9 +209,11 @@ async fn phase(gateway: &GatewayProcess, kind: Kind, count: usize) -> Result<Pha
     let connected = streams.len();
     tokio::time::sleep(Duration::from_secs(2)).await;
     let (beside, _) = resident(gateway)?;
-    let mut cut = Vec::new();
+    let buffers_beside = crowd::tcp_bytes();
+    let (mut cut, mut deaf) = (Vec::new(), None);
     if kind == Kind::Deaf {
-        cut = until_let_go(gateway, streams).await?;
+        cut = until_let_go(gateway, streams.len()).await?;
+        deaf = Some((Fates::of(streams).await, buffers_before, buffers_beside));
     } else {
         let tasks: Vec<_> = streams
             .into_iter()
@@ -229,15 +234,8 @@ async fn phase(gateway: &GatewayProcess, kind: Kind, count: usize) -> Result<Pha
         before,
         beside,
         normal,
+        deaf,
     })
-}
-
-async fn connect(address: SocketAddr, kind: Kind) -> Result<TcpStream> {
-    let socket = TcpSocket::new_v4()?;
-    if kind == Kind::Deaf {
-        socket.set_recv_buffer_size(DEAF_TAKES_BYTES)?;
-    }
-    Ok(socket.connect(address).await?)
 }
 
 /// Behaves badly until the gateway has closed the connection.
@@ -261,14 +259,14 @@ async fn until_cut(mut stream: TcpStream, kind: Kind, began: Instant) -> Option<
 }
 
 /// When the gateway has let go of those who read nothing: they themselves cannot see it for all that they did not read.
-async fn until_let_go(gateway: &GatewayProcess, deaf: Vec<TcpStream>) -> Result<Vec<Duration>> {
+async fn until_let_go(gateway: &GatewayProcess, deaf: usize) -> Result<Vec<Duration>> {
     let began = Instant::now();
     while began.elapsed() < WATCHED {
         tokio::time::sleep(DRIP / 4).await;
         let status = gateway.status()?;
         // The client that behaves well has one, too.
         if status["connections"].as_u64().is_some_and(|open| open <= 1) {
-            return Ok(vec![began.elapsed(); deaf.len()]);
+            return Ok(vec![began.elapsed(); deaf]);
         }
     }
     Ok(Vec::new())
@@ -309,6 +307,24 @@ impl Phase {
             self.normal.failed,
             quantile(&self.normal.ms, 0.99).unwrap_or_default()
         )
+    }
+
+    /// What became of who reads nothing, where that is this phase.
+    fn told(&self) -> Option<String> {
+        let (fates, before, beside) = self.deaf?;
+        let mib = |bytes: Option<u64>| {
+            bytes.map_or_else(
+                || "unknown".to_owned(),
+                |bytes| format!("{:.1}", bytes as f64 / MIB),
+            )
+        };
+        Some(format!(
+            "{} clients that read nothing, from {} addresses: {fates}; buffers of TCP on this machine {} MiB before, {} MiB beside them",
+            self.connected,
+            crowd::ADDRESSES,
+            mib(before),
+            mib(beside)
+        ))
     }
 
     fn judge(&self, verdicts: &mut Verdicts) {

@@ -133,6 +133,7 @@ impl Check {
             return;
         };
         self.admin_tokens(admin);
+        self.within("admin.connections_max", admin.connections_max, 1, 65_536);
         if admin.listen == config.listen && admin.listen.port() != 0 {
             self.report_beside(
                 "admin.listen",

@@ -37,6 +37,8 @@ pub struct Admin {
     /// A variable of the environment that holds that token, instead of the file.
     #[schemars(example = &"GATEWAY_READ_TOKEN")]
     pub read_token_env: Option<String>,
+    /// Connections of operators, and of other gateways that ask, at most.
+    pub connections_max: usize,
 }
 
 impl Default for Admin {
@@ -47,6 +49,8 @@ impl Default for Admin {
             token_env: None,
             read_token_file: None,
             read_token_env: None,
+            // As many as other gateways may ask at a time, and some.
+            connections_max: 1_280,
         }
     }
 }

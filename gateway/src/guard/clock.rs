@@ -26,6 +26,8 @@ pub(super) struct Clock {
     phase: Phase,
     body: Option<Pace>,
     answer: Option<Pace>,
+    /// A header is coming beside requests that are worked on, as over HTTP/2; it has to be whole before this.
+    next_header: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,6 +98,7 @@ impl Clock {
             phase: Phase::New(now + times.header),
             body: None,
             answer: None,
+            next_header: None,
         }
     }
 
@@ -112,6 +115,16 @@ impl Clock {
     pub(super) fn header_ends(&mut self) {
         self.phase = Phase::Serving;
         self.answer = Some(Pace::new(self.times.slack));
+    }
+
+    /// A header is coming beside whatever else goes on; said again when more of it comes.
+    pub(super) fn next_header_begins(&mut self, now: Instant) {
+        self.next_header.get_or_insert(now + self.times.header);
+    }
+
+    /// That header is whole.
+    pub(super) fn next_header_ends(&mut self) {
+        self.next_header = None;
     }
 
     /// A body is to come from the client.
@@ -172,13 +185,11 @@ impl Clock {
     /// When it is overdue unless something happens before.
     pub(super) fn due(&self) -> Option<Instant> {
         let pace = |pace: Option<Pace>| pace.and_then(|pace| pace.due());
-        match self.phase {
-            Phase::New(due) | Phase::Idle(due) | Phase::Header(due) => Some(due),
-            Phase::Serving => [pace(self.body), pace(self.answer)]
-                .into_iter()
-                .flatten()
-                .min(),
-        }
+        let dues = match self.phase {
+            Phase::New(due) | Phase::Idle(due) | Phase::Header(due) => [Some(due), None],
+            Phase::Serving => [pace(self.body), pace(self.answer)],
+        };
+        dues.into_iter().flatten().chain(self.next_header).min()
     }
 
     /// What is overdue now, if anything is.
@@ -186,6 +197,7 @@ impl Clock {
         self.due().filter(|due| *due <= now)?;
         let is_due = |pace: Pace| pace.due().is_some_and(|due| due <= now);
         Some(match self.phase {
+            _ if self.next_header.is_some_and(|due| due <= now) => Overdue::Header,
             Phase::Serving if self.body.is_some_and(is_due) => Overdue::Body,
             Phase::Serving => Overdue::Answer,
             Phase::Idle(_) => Overdue::Idle,
@@ -234,6 +246,21 @@ mod tests {
         clock.header_ends();
         clock.read_waits(|| now);
         assert_eq!(clock.overdue(now + 1_000_000 * SECOND), None);
+    }
+
+    #[test]
+    fn a_header_beside_requests_has_its_time_and_is_forgotten_when_it_is_whole() {
+        let now = Instant::now();
+        let mut clock = Clock::new(TIMES, now);
+        clock.header_ends();
+        clock.next_header_begins(now);
+        clock.next_header_begins(now + 9 * SECOND); // more of the same one
+        assert_eq!(clock.overdue(now + 9 * SECOND), None);
+        assert_eq!(clock.overdue(now + 10 * SECOND), Some(Overdue::Header));
+        clock.next_header_ends();
+        assert_eq!(clock.due(), None);
+        clock.next_header_begins(now + 9 * SECOND);
+        assert_eq!(clock.due(), Some(now + 19 * SECOND));
     }
 
     #[test]

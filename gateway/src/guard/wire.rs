@@ -26,6 +26,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::Connection;
+use super::frames::Frames;
 use super::framing::Framing;
 
 /// Bytes that are read of a request before there is a session: most are shorter as a whole.
@@ -48,6 +49,8 @@ pub(super) struct Wire {
     unsent: BytesMut,
     unsent_max: usize,
     refused: Option<Refused>,
+    /// How far its frames have come, over HTTP/2.
+    frames: Option<Frames>,
 }
 
 /// The end of a connection whose client was refused before there was a request.
@@ -68,7 +71,13 @@ impl Wire {
             unsent: BytesMut::new(),
             unsent_max,
             refused: None,
+            frames: None,
         }
+    }
+
+    /// From the first byte on, what is read are the frames of HTTP/2.
+    pub(super) fn follow_frames(&mut self) {
+        self.frames = Some(Frames::new());
     }
 
     /// Waits until so many bytes have come, and holds them for the session; false when there will not be as many. This is
@@ -136,6 +145,9 @@ impl Wire {
 
     /// Looks at what is read; what is not to be read on is answered, if it gets an answer, and is an error.
     fn watch(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<()>> {
+        if let Some(frames) = &mut self.frames {
+            self.connection.watch_frames(frames, bytes);
+        }
         match self.connection.watch_read(bytes) {
             Ok(()) => return Poll::Ready(Ok(())),
             Err(None) => return Poll::Ready(Err(malformed())),
@@ -410,6 +422,7 @@ mod tests {
             std::future::pending::<()>().await;
         };
         tokio::select! {
+            biased; // each piece is heard before the next one is told
             (has_begun, length) = hear => has_begun.then_some(length),
             () = tell => None,
             () = tokio::time::sleep(Duration::from_secs(1)) => None,

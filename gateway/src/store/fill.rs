@@ -390,7 +390,7 @@ pub struct BodyReader {
 enum Source {
     Complete { pieces: Arc<[Bytes]>, next: usize },
     Filling { fill: Arc<Fill>, reader: usize },
-    Other(Option<Bytes>),
+    Other(Bytes),
 }
 
 impl BodyReader {
@@ -416,7 +416,7 @@ impl BodyReader {
     /// A reader of a body that is no entry's own.
     pub fn of_one_piece(body: Bytes) -> Self {
         Self {
-            source: Source::Other(Some(body)),
+            source: Source::Other(body),
             skip: 0,
             left: usize::MAX,
         }
@@ -452,7 +452,8 @@ impl BodyReader {
                     piece
                 }
                 Source::Filling { fill, reader } => fill.next(*reader).await?,
-                Source::Other(body) => body.take(),
+                Source::Other(body) if body.is_empty() => None,
+                Source::Other(body) => Some(body.split_to(body.len().min(ONE_PIECE_BYTES_MAX))),
             };
             let Some(mut piece) = piece else {
                 return Ok(None);

@@ -84,6 +84,20 @@ async fn read(mut reader: BodyReader) -> Result<Vec<u8>, FillFailed> {
 }
 
 #[tokio::test]
+async fn a_large_body_in_another_coding_is_read_in_pieces() {
+    let body: Bytes = (0..=250).cycle().take(200_000).collect();
+    let mut reader = BodyReader::of_one_piece(body.clone());
+    let (mut read, mut largest) = (Vec::new(), 0);
+    while let Some(piece) = reader.next().await.unwrap() {
+        largest = largest.max(piece.len());
+        read.extend_from_slice(&piece);
+    }
+    assert_eq!((read, largest), (body.to_vec(), 64 * 1024));
+    let mut empty = BodyReader::of_one_piece(Bytes::new());
+    assert_eq!(empty.next().await, Ok(None));
+}
+
+#[tokio::test]
 async fn what_was_stored_is_found_and_reads_back_byte_for_byte() {
     let store = store_of(1 << 20);
     assert!(put(&store, "/a", &[], b"hello") > 5);

@@ -4,6 +4,7 @@ mod support;
 
 mod access_log;
 mod admin;
+mod admin_bounds;
 mod auth;
 mod balance;
 mod cache_status;
@@ -24,6 +25,7 @@ mod headers;
 mod held;
 mod hit_miss;
 mod hot;
+mod http2;
 mod hung;
 mod interim;
 mod invalidate;

@@ -31,11 +31,11 @@ const RESETS_AT_ONCE: usize = 500;
 const MEMORY_MAX: usize = 50 << 20;
 const RECOVERY_MAX: Duration = Duration::from_secs(2);
 
-struct Encrypted {
-    gateway: Gateway,
+pub(crate) struct Encrypted {
+    pub(crate) gateway: Gateway,
     listen: SocketAddr,
     files: tempfile::TempDir,
-    certificate: CertificateDer<'static>,
+    pub(crate) certificate: CertificateDer<'static>,
 }
 
 /// A body of which a byte comes at each tick, or only one; whether one has come; and the length that is announced.
@@ -95,7 +95,7 @@ fn certify(directory: &Path) -> CertificateDer<'static> {
 }
 
 impl Encrypted {
-    async fn start(origin: &FakeOrigin, more: &str) -> Self {
+    pub(crate) async fn start(origin: &FakeOrigin, more: &str) -> Self {
         let files = tempfile::tempdir().expect("a directory");
         let certificate = certify(files.path());
         let listen = free_address();
@@ -119,7 +119,7 @@ impl Encrypted {
     }
 
     /// A connection that trusts this certificate only, and offers these protocols.
-    async fn connect(
+    pub(crate) async fn connect(
         &self,
         certificate: &CertificateDer<'static>,
         protocols: &[&str],
@@ -144,7 +144,7 @@ impl Encrypted {
     }
 
     /// Status, body and the cache's word of a GET over HTTP/2.
-    async fn get2(&self, path: &str) -> (u16, String, String) {
+    pub(crate) async fn get2(&self, path: &str) -> (u16, String, String) {
         let stream = self
             .connect(&self.certificate, &["h2"])
             .await
@@ -405,7 +405,7 @@ async fn a_small_body_over_http2_is_taken_in_before_an_origin_is_asked() {
 }
 
 /// A frame of HTTP/2 (RFC 9113 section 4.1).
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len())
         .expect("a short frame")
         .to_be_bytes();
@@ -416,15 +416,15 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-const HEADERS: u8 = 1;
+pub(crate) const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
-const CONTINUATION: u8 = 9;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
+pub(crate) const CONTINUATION: u8 = 9;
+pub(crate) const END_STREAM: u8 = 1;
+pub(crate) const END_HEADERS: u8 = 4;
 
 /// GET of `/reset` at shop.test, by HPACK: three names of the static table, and the host as a literal (RFC 7541).
-fn header_block() -> Vec<u8> {
+pub(crate) fn header_block() -> Vec<u8> {
     let mut block = vec![0x82, 0x87, 0x04, 6];
     block.extend(b"/reset");
     block.extend([0x01, 9]);
@@ -432,7 +432,7 @@ fn header_block() -> Vec<u8> {
     block
 }
 
-fn opening() -> Vec<u8> {
+pub(crate) fn opening() -> Vec<u8> {
     let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
     bytes.extend(frame(SETTINGS, 0, 0, &[]));
     bytes
@@ -562,8 +562,12 @@ async fn who_never_ends_a_handshake_or_begins_http2_has_a_headers_time_and_a_pla
     half.write_all(&[0x16, 0x03, 0x01, 0x01, 0x00, 0x01])
         .await
         .expect("a connection");
-    let connected = site.connect(&site.certificate, &["h2"]).await;
-    let mut mute = connected.expect("a connection");
+    // Who looked whether the listener is open may only now be let in, and gone again.
+    let mut mute = loop {
+        if let Ok(connected) = site.connect(&site.certificate, &["h2"]).await {
+            break connected;
+        }
+    };
     mute.write_all(b"PRI * HTTP/2.0\r\n")
         .await
         .expect("a connection");
