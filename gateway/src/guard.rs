@@ -44,6 +44,7 @@ use crate::metrics::{ConnectionMetrics, Cut, Metrics};
 pub use body::BodyPace;
 pub use clients::Clients;
 pub use clock::Times;
+pub(crate) use descriptors::is_kept_from_operators;
 pub use descriptors::raise_limit;
 
 use clock::{Clock, Overdue};

@@ -4,6 +4,7 @@
 
 use std::io::Write as _;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd as _;
 use std::time::Duration;
 
 use axum::Router;
@@ -18,6 +19,8 @@ use pingora::server::ShutdownWatch;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+
+use crate::guard::is_kept_from_operators;
 
 /// After a failed accept: no descriptor may be left.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(100);
@@ -58,7 +61,8 @@ pub(super) async fn serve(
             _ = shutdown.changed() => break,
         };
         while connections.try_join_next().is_some() {} // one that has ended counts until it is taken
-        if connections.len() >= bounds.connections_max {
+        if connections.len() >= bounds.connections_max || is_kept_from_operators(stream.as_raw_fd())
+        {
             refuse(stream);
             continue;
         }

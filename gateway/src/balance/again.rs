@@ -45,12 +45,13 @@ impl Pool {
         taking.all(|node| tried.contains(&node.id()))
     }
 
-    /// Whether a node that is well takes requests and has not been tried.
+    /// Whether a node that is well takes requests, has a place for one, and has not been tried.
     fn serves_elsewhere(&self, tried: &[NodeId], now: Instant) -> bool {
         let nodes = self.nodes();
-        let mut serving = nodes
-            .iter()
-            .filter(|node| !node.is_drained() && node.is_available(now));
+        let in_flight_max = self.rules().in_flight_max;
+        let mut serving = nodes.iter().filter(|node| {
+            !node.is_drained() && node.is_available(now) && node.in_flight() < in_flight_max
+        });
         serving.any(|node| !tried.contains(&node.id()))
     }
 }

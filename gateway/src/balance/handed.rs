@@ -118,6 +118,11 @@ impl Pool {
     /// Goes on with the orders of the process of before: before the first request, so that an added origin starts as all
     /// others do. What the configuration names is the configuration's, and so is a weight that it has changed since.
     pub fn go_on_with(&self, orders: Orders, now: Instant) {
+        for removed in &orders.removed {
+            if let Err(refused) = self.remove(removed, true, now) {
+                tracing::info!(%refused, "an origin that was removed is not removed again");
+            }
+        }
         for added in orders.added {
             let places = added.places();
             let node = config::Node {
@@ -127,11 +132,6 @@ impl Pool {
             };
             if let Err(refused) = self.add(node, places, now) {
                 tracing::info!(%refused, "an origin that was added is not added again");
-            }
-        }
-        for removed in &orders.removed {
-            if let Err(refused) = self.remove(removed, true, now) {
-                tracing::info!(%refused, "an origin that was removed is not removed again");
             }
         }
         let origins = self.origins.read();

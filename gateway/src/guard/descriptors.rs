@@ -26,6 +26,20 @@ pub(super) fn is_kept_back(descriptor: UniqueIDType) -> bool {
     rlim_t::try_from(descriptor).is_ok_and(|descriptor| descriptor >= first_kept_back(soft))
 }
 
+/// Whether a new connection of an operator takes one that is kept back for origins and files.
+pub(crate) fn is_kept_from_operators(descriptor: UniqueIDType) -> bool {
+    let Ok((soft, _)) = getrlimit(Resource::RLIMIT_NOFILE) else {
+        return false;
+    };
+    rlim_t::try_from(descriptor)
+        .is_ok_and(|descriptor| descriptor >= first_kept_from_operators(soft))
+}
+
+/// Half of what is kept back is for them.
+fn first_kept_from_operators(limit: rlim_t) -> rlim_t {
+    limit - (limit - first_kept_back(limit)) / 2
+}
+
 fn first_kept_back(limit: rlim_t) -> rlim_t {
     let reserve = (limit / RESERVE_PART).clamp(RESERVE_MIN, RESERVE_MAX);
     limit.saturating_sub(reserve)
@@ -41,5 +55,7 @@ mod tests {
         assert_eq!(first_kept_back(1_024), 768);
         assert_eq!(first_kept_back(1_048_576), 1_048_576 - 512);
         assert_eq!(first_kept_back(10), 0);
+        assert_eq!(first_kept_from_operators(1_024), 896);
+        assert_eq!(first_kept_from_operators(1_048_576), 1_048_576 - 256);
     }
 }

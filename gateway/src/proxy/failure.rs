@@ -1,7 +1,7 @@
 //! What follows when an origin fails: another attempt, a stale answer, or a problem document.
 
 use std::io;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::Method;
 use nix::errno::Errno;
@@ -13,6 +13,8 @@ use super::{Context, Gateway, interim, refresh};
 use crate::balance::Outcome;
 use crate::error::{self, Problem};
 
+/// An origin that closes what was idle did so before the request came, or just then. One that takes longer had begun to work on it.
+const END_WITHIN: Duration = Duration::from_secs(1);
 /// How Pingora words that not a byte of a header has come.
 const NOTHING_READ: &str = "bytes already read: 0";
 
@@ -49,7 +51,8 @@ impl Gateway {
             return Error::because(LATE, context, error).into_down();
         }
         // An origin that closes what has been idle is well. That it has taken the request is not known: a write is not repeated.
-        let had_ended = kept && from_origin && !ctx.heard && is_end(&error);
+        let at_once = ctx.asked_at.elapsed() < END_WITHIN;
+        let had_ended = kept && at_once && from_origin && !ctx.heard && is_end(&error);
         if from_origin && !had_ended {
             let outcome = if in_time {
                 Outcome::Broke
