@@ -67,8 +67,8 @@ pub struct Encoded {
     pub read_with: i32,
 }
 
-/// The data set, in the order in which it is loaded: a table is known before its children are, and what takes long to index comes
-/// before what does not, so that it is done beside COPY.
+/// The data set, in the order in which it is loaded: a table is known before its children are, and what takes long to derive
+/// from or to index comes before what does not, so that it is done beside COPY.
 pub static TABLES: [Table; 13] = [
     Table {
         name: "products",

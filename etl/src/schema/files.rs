@@ -71,6 +71,8 @@ pub const SUMS: &[SqlFile] = sql_files!["sums/review_sums.sql", "sums/vote_sums.
 pub struct Derived {
     /// Its name.
     pub table: &'static str,
+    /// The tables whose rows it follows from, itself or by what they add up to.
+    pub reads: &'static [&'static str],
     /// Whether it joins rows by the million: sorting and merging those takes less than hash tables that outgrow their memory.
     pub merges: bool,
     /// What fills it, one file after the other.
@@ -81,21 +83,25 @@ pub struct Derived {
 pub const DERIVE: &[Derived] = &[
     Derived {
         table: "review_meta",
+        reads: &["reviews", "characteristics", "characteristic_reviews"],
         merges: true,
         files: sql_files!["derive/review_meta.sql"],
     },
     Derived {
         table: "product_counts",
+        reads: &["products"],
         merges: false,
         files: sql_files!["derive/product_counts.sql"],
     },
     Derived {
         table: "review_ranks",
+        reads: &["reviews"],
         merges: false,
         files: sql_files!["derive/ranked_reviews.sql", "derive/review_ranks.sql"],
     },
     Derived {
         table: "question_ranks",
+        reads: &["questions"],
         merges: false,
         files: sql_files!["derive/ranked_questions.sql", "derive/question_ranks.sql"],
     },

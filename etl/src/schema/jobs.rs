@@ -102,12 +102,6 @@ impl Queue {
         self.0.changed.notify_waiters();
     }
 
-    /// Adds a job before all others.
-    pub(super) fn add_first(&self, job: Job) {
-        self.state().jobs.push_front(job);
-        self.0.changed.notify_waiters();
-    }
-
     /// The jobs that nobody has begun.
     #[cfg(test)]
     pub(super) fn take(&self) -> Vec<Job> {

@@ -1,7 +1,7 @@
 //! What follows from filled tables: derived rows, keys and indexes (the section that `pg_dump` calls post-data, without
 //! references and triggers).
 
-use std::iter;
+use std::{collections::BTreeSet, iter};
 
 use super::{
     build::{NO_INDEXES, split_statements},
@@ -13,12 +13,15 @@ use crate::{
     tables::Table,
 };
 
-/// The derived rows, keys and indexes of a load. The indexes of a table are built over one of several connections as soon as it is
-/// filled, beside the COPY of the tables that follow.
+/// The derived rows, keys and indexes of a load. Each job begins over one of several connections as soon as the tables that
+/// it reads are filled, beside the COPY of the tables that follow.
 #[derive(Debug)]
 pub struct PostData {
     /// Keys and indexes of tables that are not filled yet.
     indexes: Vec<String>,
+    /// Derived tables that read others which are not.
+    derived: Vec<&'static Derived>,
+    filled: BTreeSet<&'static str>,
     queue: Queue,
     jobs: Jobs,
     is_finished: bool,
@@ -36,6 +39,8 @@ impl PostData {
         let statements = keys.iter().flat_map(|file| split_statements(file.sql));
         Ok(Self {
             indexes: statements.collect(),
+            derived: files::DERIVE.iter().collect(),
+            filled: BTreeSet::new(),
             queue: Queue::default(),
             jobs,
             is_finished: false,
@@ -61,6 +66,12 @@ impl PostData {
         if self.queue.is_given_up() {
             return Err(Error::Check("what follows could not be built".to_owned()));
         }
+        self.filled.insert(table.name);
+        let is_filled = |name: &&str| self.filled.contains(name);
+        let is_ready = |derived: &mut &Derived| derived.reads.iter().all(is_filled);
+        let ready: Vec<&Derived> = self.derived.extract_if(.., is_ready).collect();
+        // What takes longest comes first.
+        self.derive(ready);
         let statements = self.indexes_of(table.name);
         if is_scattered {
             let order = iter::once(put_in_order(table));
@@ -76,13 +87,8 @@ impl PostData {
     /// # Errors
     /// If Postgres refuses.
     pub async fn finish(mut self, database_url: &str) -> Result<()> {
-        // First, as it takes longest; by one connection, as where memory is short it needs all that there is. Beside COPY it was slower.
-        let mut derive = Job::new();
-        for derived in files::DERIVE {
-            derive.push(fill(derived));
-            derive.extend(self.indexes_of(derived.table));
-        }
-        self.queue.add_first(derive);
+        let rest = std::mem::take(&mut self.derived);
+        self.derive(rest);
         let rest = std::mem::take(&mut self.indexes);
         self.queue
             .add(rest.into_iter().map(Statement::from).map(alone));
@@ -91,6 +97,15 @@ impl PostData {
         let finished = work_off(database_url.to_owned(), self.jobs, queue).await;
         self.is_finished = finished.is_ok();
         finished
+    }
+
+    /// Derived tables can be filled: each gets its indexes by the connection that fills it.
+    fn derive(&mut self, ready: Vec<&Derived>) {
+        for derived in ready {
+            let mut job = vec![fill(derived)];
+            job.extend(self.indexes_of(derived.table));
+            self.queue.add([job]);
+        }
     }
 
     fn indexes_of(&mut self, table: &str) -> Vec<Statement> {
@@ -156,8 +171,6 @@ fn target(statement: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
     use crate::tables::TABLES;
 
@@ -172,21 +185,48 @@ mod tests {
         for statement in &post_data.indexes {
             assert!(is_table(target(statement)), "{statement}");
         }
-        assert!(files::DERIVE.iter().all(|derived| is_table(derived.table)));
+        for derived in &post_data.derived {
+            let is_loaded = |name: &&str| TABLES.iter().any(|table| table.name == *name);
+            assert!(is_table(derived.table) && derived.reads.iter().all(is_loaded));
+        }
     }
 
     #[test]
-    fn every_index_of_a_filled_table_is_ready_at_once_and_those_of_derived_ones_are_not() {
+    fn rows_are_derived_once_all_that_they_follow_from_is_filled_and_before_indexes_are_built() {
         let mut post_data = PostData::of_load(Jobs::default()).unwrap();
-        let all = post_data.indexes.len();
-        let mut ready = 0;
+        let mut first = Vec::new();
         for table in &TABLES {
             post_data.add(table, false).unwrap();
-            ready += post_data.queue.take().len();
+            let jobs = post_data.queue.take();
+            let derived = jobs
+                .iter()
+                .take_while(|job| job[0].doing.starts_with("deriving"));
+            first.extend(derived.map(|job| (table.name, job[0].doing.clone(), job.len())));
+            assert_eq!(
+                jobs.iter()
+                    .filter(|job| job[0].doing.starts_with("deriving"))
+                    .count(),
+                first
+                    .iter()
+                    .filter(|(name, ..)| *name == table.name)
+                    .count()
+            );
         }
-        let left: BTreeSet<&str> = post_data.indexes.iter().map(|left| target(left)).collect();
-        assert_eq!(ready + post_data.indexes.len(), all);
-        let derived = files::DERIVE.iter().map(|derived| derived.table);
-        assert_eq!(left, derived.chain(["ranked_products"]).collect());
+        let first: Vec<(&str, &str, usize)> = first
+            .iter()
+            .map(|(at, doing, len)| (*at, doing.as_str(), *len))
+            .collect();
+        assert_eq!(
+            first,
+            [
+                ("products", "deriving product_counts", 2),
+                ("reviews", "deriving review_ranks", 5),
+                ("characteristic_reviews", "deriving review_meta", 2),
+                ("questions", "deriving question_ranks", 3),
+            ]
+        );
+        // Two lists fill it.
+        assert_eq!(post_data.indexes.len(), 1);
+        assert_eq!(target(&post_data.indexes[0]), "ranked_products");
     }
 }
