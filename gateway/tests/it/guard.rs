@@ -21,7 +21,7 @@ async fn connections(gateway: &Gateway) -> u64 {
 }
 
 /// Connections that were refused or cut for this reason.
-async fn cuts(gateway: &Gateway, reason: &str) -> u64 {
+pub(crate) async fn cuts(gateway: &Gateway, reason: &str) -> u64 {
     let metrics = gateway.call(get("/metrics")).await;
     let name = format!("gateway_connections_cut_total{{reason=\"{reason}\"}} ");
     let count = metrics

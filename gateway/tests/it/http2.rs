@@ -10,7 +10,8 @@ use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{DEADLINE, FakeOrigin, Gate, Gateway, Reply, get, until};
+use crate::guard::cuts;
+use crate::support::{DEADLINE, FakeOrigin, Gate, Reply, until};
 use crate::tls::{END_HEADERS, END_STREAM, Encrypted, HEADERS, frame, header_block, opening};
 
 /// Between two looks of a client that takes its time.
@@ -63,17 +64,6 @@ async fn take_slowly(answer: http::Response<Incoming>, rate: usize) -> (usize, b
             None => return (taken, true),
         }
     }
-}
-
-/// Connections that were cut for this reason.
-async fn cuts(gateway: &Gateway, reason: &str) -> String {
-    let metrics = gateway.call(get("/metrics")).await;
-    let name = format!("gateway_connections_cut_total{{reason=\"{reason}\"}} ");
-    let count = metrics
-        .text()
-        .lines()
-        .find_map(|line| line.strip_prefix(&name));
-    count.expect("a count").to_owned()
 }
 
 #[tokio::test]
@@ -202,7 +192,7 @@ async fn a_header_that_drips_beside_a_request_is_cut_off_and_a_slow_request_is_n
         "{:?}",
         began.elapsed()
     );
-    assert_eq!(cuts(&site.gateway, "header-late").await, "1");
+    assert_eq!(cuts(&site.gateway, "header-late").await, 1);
     gate.open();
     assert_eq!(slow.await.expect("a task"), "late");
 }
